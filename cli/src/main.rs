@@ -1,0 +1,3 @@
+//! The `capmux` command.
+
+fn main() {}

@@ -1,0 +1,22 @@
+//! The base protocol `p2p`: Hello, capability negotiation, Disconnect, Ping and Pong (devp2p `rlpx.md`, "p2p
+//! Capability"), as a state machine that is given frames and the time.
+//!
+//! [`Session`] says what a frame means; [`MessageEncoder`] turns messages into frames. Message ids are absolute here
+//! and relative to a protocol everywhere else.
+
+mod bucket;
+mod capability;
+mod disconnect;
+mod hello;
+mod liveness;
+mod message;
+mod session;
+
+pub use capability::{
+    Capability, InvalidCapability, MAX_NAME_LEN, Registered, RegistrationError, Shared, SharedCapabilities,
+};
+pub use disconnect::DisconnectReason;
+pub use hello::{ClientId, Hello, HelloError, MAX_BASE_MESSAGE_SIZE, P2P_VERSION, SNAPPY_VERSION};
+pub use liveness::{LivenessSettings, LivenessSettingsError, TimerAction};
+pub use message::{BaseMessage, MAX_MESSAGE_SIZE, MessageEncoder, MessageId};
+pub use session::{Event, FIRST_FRAME_LIMIT, Session, SessionError, receive_hello};

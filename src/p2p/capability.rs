@@ -1,0 +1,237 @@
+//! Capabilities, and the message-id ranges that two nodes agree on. This is the only place where the code of a
+//! protocol becomes a message id and back.
+
+use std::collections::BTreeMap;
+use std::fmt::{self, Write};
+
+use rlp::{Decodable, DecoderError, Encodable, Rlp, RlpStream};
+
+use super::message::MessageId;
+use crate::rlp_list::RlpList;
+
+/// The longest name of a capability (devp2p `rlpx.md`, "Message Contents").
+pub const MAX_NAME_LEN: usize = 8;
+
+/// Where the ids of subprotocols begin; those below are the base protocol's.
+pub(super) const FIRST_ID: u64 = 0x10;
+
+/// How much of a text that a peer sent is shown, in characters.
+const SHOWN: usize = 64;
+
+/// A subprotocol on the wire: its name and version, printed as `eth/69`.
+///
+/// Capabilities of our own have names of 1 to 8 printable ASCII characters. What a peer sends may be anything: it is
+/// kept as text, and escaped wherever it is shown.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Capability {
+    name: String,
+    version: u64,
+}
+
+/// A name that a capability of our own cannot have.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{name:?} is not a capability name: 1 to 8 printable ASCII characters")]
+pub struct InvalidCapability {
+    /// The name.
+    pub name: String,
+}
+
+impl Capability {
+    /// A capability of our own.
+    ///
+    /// # Errors
+    /// [`InvalidCapability`] when the name is not 1 to 8 printable ASCII characters.
+    pub fn new(name: impl Into<String>, version: u64) -> Result<Self, InvalidCapability> {
+        let name = name.into();
+        let valid = (1..=MAX_NAME_LEN).contains(&name.len()) && name.bytes().all(|byte| byte.is_ascii_graphic());
+        if valid { Ok(Self { name, version }) } else { Err(InvalidCapability { name }) }
+    }
+
+    /// The name. Of a peer's capability it may hold any characters, and invalid UTF-8 has been replaced in it:
+    /// `Display` escapes it.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The version.
+    pub fn version(&self) -> u64 {
+        self.version
+    }
+}
+
+impl fmt::Display for Capability {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", printable(&self.name), self.version)
+    }
+}
+
+impl fmt::Debug for Capability {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl Encodable for Capability {
+    fn rlp_append(&self, stream: &mut RlpStream) {
+        stream.begin_list(2).append(&self.name.as_str()).append(&self.version);
+    }
+}
+
+impl Decodable for Capability {
+    fn decode(rlp: &Rlp<'_>) -> Result<Self, DecoderError> {
+        let mut items = RlpList::new(rlp.as_raw())?;
+        let name = items.string()?;
+        let version = items.value()?;
+        Ok(Self { name: String::from_utf8_lossy(name).into_owned(), version })
+    }
+}
+
+/// What of a text from a peer may be shown: control, format and unassigned characters escaped, cut at 64 characters.
+pub(crate) fn printable(text: &str) -> String {
+    let mut shown = String::new();
+    let mut length = 0;
+    for character in text.chars() {
+        let escaped = escape(character);
+        length += escaped.chars().count();
+        if length > SHOWN {
+            shown.push('…');
+            break;
+        }
+        shown.push_str(&escaped);
+    }
+    shown
+}
+
+/// The character, or its escape if it could move the cursor, hide, or reorder what stands around it.
+fn escape(character: char) -> String {
+    let mut escaped = String::new();
+    // `Debug` escapes what Unicode calls not printable, bidirectional controls among it, but quotes as well.
+    match character {
+        '"' | '\'' => escaped.push(character),
+        _ => escaped.extend(character.escape_debug()),
+    }
+    // Characters that are drawn, but as nothing.
+    if matches!(character, '\u{115f}' | '\u{1160}' | '\u{3164}' | '\u{ffa0}' | '\u{2800}') {
+        escaped.clear();
+        let _ = write!(escaped, "{}", character.escape_unicode());
+    }
+    escaped
+}
+
+/// A subprotocol that a node offers: a capability and how many message codes it uses.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Registered {
+    /// Its name and version.
+    pub capability: Capability,
+    /// How many codes it has, counted from 0.
+    pub length: u64,
+    /// The largest message it accepts and sends, in bytes before compression.
+    pub max_message_size: usize,
+}
+
+/// Why a set of subprotocols cannot be offered together.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum RegistrationError {
+    /// One name and version twice.
+    #[error("the protocol {0} is registered twice")]
+    Duplicate(Capability),
+    /// A protocol without message codes.
+    #[error("the protocol {0} has a length of 0 message codes")]
+    NoCodes(Capability),
+    /// All lengths together leave no message ids.
+    #[error("the lengths of the protocols add up to more message ids than there are")]
+    TooManyCodes,
+}
+
+impl Registered {
+    /// Checks that the protocols can be offered together: no capability twice, none without codes, and message ids
+    /// for all of them.
+    ///
+    /// # Errors
+    /// [`RegistrationError`].
+    pub fn check<'a>(all: impl IntoIterator<Item = &'a Self>) -> Result<(), RegistrationError> {
+        let mut lengths = BTreeMap::new();
+        let mut end = FIRST_ID;
+        for Self { capability, length, .. } in all {
+            if *length == 0 {
+                return Err(RegistrationError::NoCodes(capability.clone()));
+            }
+            if lengths.insert(capability, ()).is_some() {
+                return Err(RegistrationError::Duplicate(capability.clone()));
+            }
+            end = end.checked_add(*length).ok_or(RegistrationError::TooManyCodes)?;
+        }
+        Ok(())
+    }
+}
+
+/// A subprotocol that both ends have, and the range of message ids it got.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shared {
+    /// Its name and version.
+    pub capability: Capability,
+    /// Its place in the list of what this end registered.
+    pub index: usize,
+    /// How many codes it has.
+    pub length: u64,
+    /// The largest message it accepts and sends, in bytes before compression.
+    pub max_message_size: usize,
+    /// The message id of code 0.
+    offset: u64,
+}
+
+impl Shared {
+    /// The message id of `code`, if the protocol has that code.
+    pub(crate) fn message_id(&self, code: u64) -> Option<MessageId> {
+        (code < self.length).then(|| MessageId::new(self.offset + code))
+    }
+}
+
+/// The subprotocols that both ends have, in the order of their message ids, which is that of their names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SharedCapabilities {
+    shared: Vec<Shared>,
+}
+
+impl SharedCapabilities {
+    /// Negotiates as every devp2p node does (devp2p `rlpx.md`, "Capability Messaging"): of each name the highest
+    /// version that both ends have, and message ids from 0x10 in the order of the names.
+    ///
+    /// `registered` must have passed [`Registered::check`]. What the remote end sent may be in any order, repeat
+    /// itself, and hold what no node would register.
+    pub fn negotiate(registered: &[Registered], remote: &[Capability]) -> Self {
+        let mut best: BTreeMap<&str, usize> = BTreeMap::new();
+        for (index, own) in registered.iter().enumerate().filter(|(_, own)| remote.contains(&own.capability)) {
+            let highest = best.entry(own.capability.name()).or_insert(index);
+            if own.capability.version > registered[*highest].capability.version {
+                *highest = index;
+            }
+        }
+        let mut offset = FIRST_ID;
+        let shared = best.into_values().map(|index| {
+            let Registered { capability, length, max_message_size } = registered[index].clone();
+            let shared = Shared { capability, index, length, max_message_size, offset };
+            offset += length;
+            shared
+        });
+        Self { shared: shared.collect() }
+    }
+
+    /// The place in this list and the code that a message id stands for; `None` past the last range.
+    pub(super) fn locate(&self, id: MessageId) -> Option<(usize, u64)> {
+        let id = id.value();
+        let place = self.shared.partition_point(|shared| shared.offset <= id).checked_sub(1)?;
+        let shared = &self.shared[place];
+        let code = id - shared.offset;
+        (code < shared.length).then_some((place, code))
+    }
+}
+
+impl std::ops::Deref for SharedCapabilities {
+    type Target = [Shared];
+
+    fn deref(&self) -> &[Shared] {
+        &self.shared
+    }
+}

@@ -1,0 +1,109 @@
+//! Snappy as RLPx version 5 uses it: each message's data is one block in the raw format (EIP-706).
+
+use std::fmt;
+
+use bytes::{Bytes, BytesMut};
+
+/// Output is carved from pieces of this size, so that small messages share an allocation.
+const CHUNK: usize = 16 * 1024;
+
+/// What is wrong with compressed data.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SnappyError {
+    /// It declares to be larger than the limit in force, or than the format can express. Nothing was decompressed.
+    #[error("the data declares {declared} bytes uncompressed, where the limit is {limit}")]
+    TooLarge {
+        /// The declared size; `u64::MAX` when it is more than the format allows.
+        declared: u64,
+        /// The limit that the caller set.
+        limit: usize,
+    },
+    /// It is empty, truncated, too long, or refers to what is not there.
+    #[error("the data is not a snappy block")]
+    Corrupt,
+}
+
+/// The largest compressed form of `length` bytes.
+pub const fn max_compressed_len(length: usize) -> usize {
+    32 + length + length / 6
+}
+
+/// Compresses messages. It keeps its working memory between them.
+pub struct Compressor {
+    encoder: snap::raw::Encoder,
+}
+
+impl Default for Compressor {
+    fn default() -> Self {
+        Self { encoder: snap::raw::Encoder::new() }
+    }
+}
+
+impl Compressor {
+    /// Appends the compressed form of `data`, at most 2^32 - 1 bytes, to `out`.
+    pub fn compress(&mut self, data: &[u8], out: &mut BytesMut) {
+        let start = out.len();
+        out.resize(start + snap::raw::max_compress_len(data.len()), 0);
+        let length = self.encoder.compress(data, &mut out[start..]).expect("the room is the most that can be needed");
+        out.truncate(start + length);
+    }
+}
+
+/// Decompresses messages. It keeps its working memory between them.
+#[derive(Default)]
+pub struct Decompressor {
+    decoder: snap::raw::Decoder,
+    scratch: BytesMut,
+}
+
+impl Decompressor {
+    /// The size that `data` declares to have uncompressed.
+    ///
+    /// # Errors
+    /// [`SnappyError::Corrupt`] when it declares none, [`SnappyError::TooLarge`] when it is above `limit`.
+    pub fn declared_len(data: &[u8], limit: usize) -> Result<usize, SnappyError> {
+        let declared = match snap::raw::decompress_len(data) {
+            Ok(_) if data.is_empty() => return Err(SnappyError::Corrupt),
+            Ok(declared) => declared as u64,
+            Err(snap::Error::TooBig { .. }) => u64::MAX,
+            Err(_) => return Err(SnappyError::Corrupt),
+        };
+        match usize::try_from(declared) {
+            Ok(declared) if declared <= limit => Ok(declared),
+            _ => Err(SnappyError::TooLarge { declared, limit }),
+        }
+    }
+
+    /// Decompresses `data` into at most `limit` bytes; the declared size is checked before memory is taken.
+    ///
+    /// # Errors
+    /// [`SnappyError`].
+    pub fn decompress(&mut self, data: &[u8], limit: usize) -> Result<Bytes, SnappyError> {
+        let length = Self::declared_len(data, limit)?;
+        // Memory is taken for what the data can really hold: three bytes of it make 64 at the most.
+        if length > data.len().saturating_mul(22) {
+            return Err(SnappyError::Corrupt);
+        }
+        self.scratch.reserve(length.max(if length < CHUNK { CHUNK } else { 0 }));
+        self.scratch.resize(length, 0);
+        let written = self.decoder.decompress(data, &mut self.scratch);
+        let output = self.scratch.split().freeze();
+        match written {
+            Ok(written) if written == length => Ok(output),
+            _ => Err(SnappyError::Corrupt),
+        }
+    }
+}
+
+impl fmt::Debug for Compressor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Compressor")
+    }
+}
+
+impl fmt::Debug for Decompressor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Decompressor")
+    }
+}
