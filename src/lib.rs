@@ -1,6 +1,88 @@
-//! capmux
+//! Multiplex subprotocols over one encrypted connection, the way Ethereum's devp2p does it.
+//!
+//! capmux is wire-compatible with RLPx version 5: go-ethereum, reth and ethereumjs nodes are peers as they are. It
+//! needs no `eth` protocol and no fork of a client: register a [`Protocol`] and start a [`Server`].
+//!
+//! ```
+//! use capmux::{NodeKey, Protocol, Server};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # #[cfg(feature = "net")] {
+//! let echo = Protocol::from_fn("echo", 1, 2, |_peer, mut channel| async move {
+//!     while let Some(message) = channel.recv().await {
+//!         channel.send(1, message.payload).await?;
+//!     }
+//!     Ok(())
+//! });
+//!
+//! let server = Server::builder(NodeKey::random())
+//!     .listen("127.0.0.1:0".parse()?)
+//!     .protocol(echo)
+//!     .start()
+//!     .await?;
+//! println!("{}", server.enode().expect("it listens"));
+//! # server.shutdown().await;
+//! # }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Layers
+//! | Module | What it does | tokio |
+//! |---|---|---|
+//! | [`node`] | keys, ids, `enode` URLs, key files | no |
+//! | [`rlpx`] | the encryption handshake and frames: bytes in, bytes out | no |
+//! | [`p2p`] | Hello, negotiation, Ping, Pong, Disconnect: frames and the time in, events out | no |
+//! | [`Protocol`], [`Channel`], [`Peer`] | a task for each protocol and peer, bounded queues, one writer | yes |
+//! | [`Server`] | listens, dials, limits, events | yes |
+//! | `testing` (feature) | connected peers in memory, for tests of protocols | yes |
+//!
+//! The modules without tokio are state machines that take time and randomness as arguments; they are what is left with
+//! `default-features = false`.
+//!
+//! # Cancel safety
+//! [`Channel::recv`] loses no message when it is dropped, [`Channel::send`] has then either queued the message or not
+//! begun to. Neither can bring a connection out of step, at whatever byte it stands: handlers do not touch the socket.
+//! [`Connection`] says of each method whether it may be dropped. Once `send` returns `Ok`, the message is written
+//! whole or the connection ends.
+//!
+//! # What is not promised
+//! - Secrecy. RLPx uses one key and counter for both directions, which a listener can exploit. It authenticates, and
+//!   that is what it should be used for.
+//! - Delivery. A message that was accepted is lost when the connection ends before it is read at the other end.
+//! - Order between protocols. Messages of one protocol keep theirs.
+//! - That a handler which blocks its thread is interrupted: tokio cancels at an `await` only.
+
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 pub mod node;
 pub mod p2p;
+#[cfg(feature = "net")]
+mod peer;
+#[cfg(feature = "net")]
+mod protocol;
 mod rlp_list;
 pub mod rlpx;
+#[cfg(feature = "net")]
+mod server;
+#[cfg(feature = "testing")]
+pub mod testing;
+#[cfg(feature = "net")]
+mod transport;
+
+pub use bytes;
 pub use node::{Enode, NodeId, NodeKey, PublicKey};
+pub use p2p::{Capability, DisconnectReason};
+#[cfg(feature = "net")]
+pub use peer::{
+    Channel, ChannelReceiver, ChannelSender, Connection, Direction, Ending, Message, Party, Peer, PeerError,
+    SEND_TIMEOUT, SendError, SetupTimes, Stage, Traffic,
+};
+#[cfg(feature = "net")]
+pub use protocol::{BoxError, Protocol, ProtocolError, ProtocolHandler};
+pub use rlp;
+#[cfg(feature = "net")]
+pub use server::{Event, EventStream, Server, ServerBuilder, StartError};
+#[cfg(feature = "net")]
+pub use transport::ByteStream;

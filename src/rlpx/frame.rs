@@ -94,21 +94,24 @@ impl Egress {
     }
 
     /// `frame` is header, header tag, padded content of `size` bytes, tag; all but the content is to be filled in.
+    ///
+    /// The keystream runs from the header to the content without a gap. So the header is encrypted along with the
+    /// content, right before it where the header's tag goes afterwards: two short runs would take longer than one.
     fn seal_in_place(&mut self, frame: &mut [u8], size: usize) {
         let (header, rest) = frame.split_first_chunk_mut::<BLOCK>().expect("a header was reserved");
-        let (header_tag, rest) = rest.split_first_chunk_mut::<TAG>().expect("a header tag was reserved");
-        let (content, tag) = rest.split_last_chunk_mut::<TAG>().expect("a tag was reserved");
-        header[..3].copy_from_slice(&(size as u32).to_be_bytes()[1..]);
-        header[3..].copy_from_slice(&HEADER_DATA);
-        self.cipher.apply_keystream(header);
+        let (encrypted, tag) = rest.split_last_chunk_mut::<TAG>().expect("a tag was reserved");
+        encrypted[..3].copy_from_slice(&(size as u32).to_be_bytes()[1..]);
+        encrypted[3..BLOCK].copy_from_slice(&HEADER_DATA);
+        self.cipher.apply_keystream(encrypted);
+        let (header_tag, content) = encrypted.split_first_chunk_mut::<TAG>().expect("a header tag was reserved");
+        *header = *header_tag;
         *header_tag = self.mac.header(header);
-        self.cipher.apply_keystream(content);
         *tag = self.mac.body(content);
     }
 
     #[cfg(test)]
-    pub(super) fn mac_mut(&mut self) -> &mut Mac {
-        &mut self.mac
+    pub(super) fn mac(&self) -> &Mac {
+        &self.mac
     }
 }
 
@@ -116,6 +119,9 @@ impl Egress {
 pub struct Ingress {
     cipher: Ctr128BE<Aes256>,
     mac: Mac,
+    /// The keystream of the next header, made along with that of the content before it: two short runs would take
+    /// longer than one.
+    header_keystream: [u8; BLOCK],
     state: State,
 }
 
@@ -129,7 +135,9 @@ enum State {
 
 impl Ingress {
     pub(super) fn new(secret: &[u8; 32], mac: Mac) -> Self {
-        Self { cipher: keystream(secret), mac, state: State::Header }
+        let (mut cipher, mut header_keystream) = (keystream(secret), [0; BLOCK]);
+        cipher.apply_keystream(&mut header_keystream);
+        Self { cipher, mac, header_keystream, state: State::Header }
     }
 
     /// How many bytes the buffer given to [`Ingress::open`] must hold for the next step: 32 for a header, and after
@@ -165,7 +173,7 @@ impl Ingress {
 
     fn open_step(&mut self, buffer: &mut BytesMut, limit: usize) -> Result<Option<BytesMut>, FrameError> {
         if self.state == State::Header {
-            let Some(header) = buffer.first_chunk_mut::<HEADER>() else { return Ok(None) };
+            let Some(header) = buffer.first_chunk::<HEADER>() else { return Ok(None) };
             let size = self.open_header(header)?;
             if size == 0 {
                 return Err(FrameError::Empty);
@@ -189,13 +197,13 @@ impl Ingress {
     }
 
     /// Checks and decrypts a header and returns the size in it. The rest of the header is not looked at.
-    fn open_header(&mut self, header: &mut [u8; HEADER]) -> Result<usize, FrameError> {
-        let (header, tag) = header.split_first_chunk_mut::<BLOCK>().expect("the header is longer than a block");
+    fn open_header(&mut self, header: &[u8; HEADER]) -> Result<usize, FrameError> {
+        let (header, tag) = header.split_first_chunk::<BLOCK>().expect("the header is longer than a block");
         if !bool::from(self.mac.header(header).ct_eq(tag)) {
             return Err(FrameError::HeaderMac);
         }
-        self.cipher.apply_keystream(header);
-        Ok(u32::from_be_bytes([0, header[0], header[1], header[2]]) as usize)
+        let [a, b, c] = std::array::from_fn(|index| header[index] ^ self.header_keystream[index]);
+        Ok(u32::from_be_bytes([0, a, b, c]) as usize)
     }
 
     fn open_body(&mut self, body: &mut [u8]) -> Result<(), FrameError> {
@@ -203,13 +211,16 @@ impl Ingress {
         if !bool::from(self.mac.body(content).ct_eq(&tag[..])) {
             return Err(FrameError::BodyMac);
         }
-        self.cipher.apply_keystream(content);
+        tag.fill(0);
+        self.cipher.apply_keystream(body);
+        let keystream = body.last_chunk_mut().expect("the body holds a tag");
+        self.header_keystream = std::mem::take(keystream);
         Ok(())
     }
 
     #[cfg(test)]
-    pub(super) fn mac_mut(&mut self) -> &mut Mac {
-        &mut self.mac
+    pub(super) fn mac(&self) -> &Mac {
+        &self.mac
     }
 }
 

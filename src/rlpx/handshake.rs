@@ -146,7 +146,8 @@ pub enum Step<S, D> {
 /// An established connection: who is at the other end, and the two halves of the encrypted stream.
 #[derive(Debug)]
 pub struct Established {
-    /// The public key that the other end has proved to hold.
+    /// The public key of the other end. The first frame that opens proves it: who does not hold the key, claims it or
+    /// replays a handshake, gets this far and cannot make one.
     pub remote: PublicKey,
     /// The sending half.
     pub egress: Egress,
@@ -155,7 +156,6 @@ pub struct Established {
 }
 
 /// The end that dialled, its `auth` made and the `ack` awaited.
-#[derive(Debug)]
 pub struct Initiator {
     key: NodeKey,
     remote: PublicKey,
@@ -216,6 +216,18 @@ impl Initiator {
         let egress = secrets.mac(&remote_nonce, &self.auth);
         let ingress = secrets.mac(&self.nonce, &self.ack.bytes);
         Ok(Step::Done(secrets.establish(self.remote, egress, ingress)))
+    }
+
+    /// The same state after another `auth`: test vectors have one that was sealed with an unknown key.
+    #[cfg(test)]
+    pub(super) fn with_auth(self, auth: Vec<u8>) -> Self {
+        Self { auth, ..self }
+    }
+}
+
+impl fmt::Debug for Initiator {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Initiator").field("remote", &self.remote).field("wants", &self.wants()).finish_non_exhaustive()
     }
 }
 
@@ -340,11 +352,11 @@ impl Secrets {
         Self { aes, mac }
     }
 
-    fn mac(&self, receiver_nonce: &[u8; 32], greeting: &[u8]) -> Mac {
+    pub(super) fn mac(&self, receiver_nonce: &[u8; 32], greeting: &[u8]) -> Mac {
         Mac::new(&self.mac, &xor(&self.mac, receiver_nonce), greeting)
     }
 
-    fn establish(&self, remote: PublicKey, egress: Mac, ingress: Mac) -> Established {
+    pub(super) fn establish(&self, remote: PublicKey, egress: Mac, ingress: Mac) -> Established {
         Established { remote, egress: Egress::new(&self.aes, egress), ingress: Ingress::new(&self.aes, ingress) }
     }
 }

@@ -231,4 +231,3 @@ func (h *handler) describe(kind string, code uint64, payload []byte) event {
 		"code": code, "size": len(payload), "sha256": hex.EncodeToString(sum[:]),
 	}
 }
-

@@ -1,0 +1,162 @@
+//! Supervision of one peer: its reader, writer and handlers are started here, and joined here before it is gone.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::task::{self, AbortHandle, JoinError, JoinSet};
+use tokio::time::{Instant, timeout, timeout_at};
+use tokio_util::sync::CancellationToken;
+
+use super::channel::{Channel, ChannelReceiver, ChannelSender};
+use super::ending::{Ending, Party, PeerError, Stage};
+use super::outbox::{Close, Outbox};
+use super::reader::Reader;
+use super::setup::{Config, Ready};
+use super::writer::Writer;
+use super::{Peer, PeerInner};
+use crate::p2p::Capability;
+use crate::protocol::BoxError;
+
+/// How long queued messages may take to be written before the Disconnect.
+const DRAIN: Duration = Duration::from_secs(1);
+/// How long the Disconnect may take to be written.
+const WRITE_LIMIT: Duration = Duration::from_secs(1);
+/// How long the other end has to close after it, and handlers have to return.
+const GRACE: Duration = Duration::from_secs(2);
+
+type HandlerResult = Result<(), BoxError>;
+
+/// The tasks of a peer. Dropping it aborts them all.
+struct Driver {
+    peer: Arc<PeerInner>,
+    reader: Reader,
+    outbox: Arc<Outbox>,
+    writer: JoinSet<Result<(), PeerError>>,
+    handlers: JoinSet<HandlerResult>,
+    /// Which handler is which.
+    running: Vec<(AbortHandle, Capability)>,
+}
+
+/// Runs a session until it ends, and returns when no task of it is left.
+pub(crate) async fn run(config: &Config, ready: Ready, peer: Arc<PeerInner>) -> Ending {
+    let mut driver = Driver::start(config, ready, peer.clone());
+    let error = driver.until_end(&config.shutdown).await;
+    let ending = Ending::new(Stage::Session, error);
+    driver.finish(&ending).await;
+    tracing::debug!(peer = %peer.id, stage = %ending.stage(), by = %ending.by(), "peer ended: {ending}");
+    ending
+}
+
+impl Driver {
+    fn start(config: &Config, ready: Ready, peer: Arc<PeerInner>) -> Self {
+        let Ready { connection, session, .. } = ready;
+        let protocols: Vec<_> = session.shared().iter().map(|shared| &config.protocols[shared.index]).collect();
+        let outbox = Arc::new(Outbox::new(protocols.iter().map(|protocol| protocol.limits().1)));
+        let (mut inboxes, mut handlers, mut running) = (Vec::new(), JoinSet::new(), Vec::new());
+        for (place, (shared, protocol)) in session.shared().iter().zip(protocols).enumerate() {
+            let (inbox, messages) = mpsc::channel(protocol.limits().0);
+            inboxes.push(inbox);
+            let sender = ChannelSender::new(outbox.clone(), place, shared.clone(), session.is_compressed());
+            let channel = Channel::new(sender, ChannelReceiver::new(messages));
+            let task = handlers.spawn(protocol.handler().run(Peer::new(peer.clone()), channel));
+            running.push((task, shared.capability.clone()));
+        }
+        let timeouts = config.timeouts;
+        let mut writer = JoinSet::new();
+        writer.spawn(
+            Writer {
+                frames: connection.writer,
+                outbox: outbox.clone(),
+                peer: peer.clone(),
+                stall_timeout: timeouts.write_stall,
+            }
+            .run(),
+        );
+        let reader = Reader {
+            frames: connection.reader,
+            session,
+            inboxes,
+            outbox: outbox.clone(),
+            peer: peer.clone(),
+            stall_timeout: timeouts.inbox_stall,
+        };
+        Self { peer, reader, outbox, writer, handlers, running }
+    }
+
+    /// Waits for the first thing that ends the session.
+    async fn until_end(&mut self, shutdown: &CancellationToken) -> PeerError {
+        tokio::select! {
+            biased;
+            reason = self.peer.disconnect_requested() => PeerError::Requested(reason),
+            () = shutdown.cancelled() => PeerError::ShuttingDown,
+            Some(ended) = self.handlers.join_next_with_id() => handler_error(&self.running, ended),
+            Some(ended) = self.writer.join_next() => match ended {
+                Ok(Err(error)) => error,
+                Ok(Ok(())) | Err(_) => PeerError::Internal,
+            },
+            error = self.reader.run() => error,
+        }
+    }
+
+    /// Says goodbye if that makes sense, closes the connection, and joins every task.
+    async fn finish(mut self, ending: &Ending) {
+        let Self { reader, outbox, writer, handlers, .. } = &mut self;
+        // Handlers see the end of their messages.
+        reader.inboxes.clear();
+        let reason = ending.error().disconnect_reason().filter(|_| ending.by() != Party::Remote);
+        let drains = ending.error().drains();
+        outbox.close(if drains { Close::Drain(reason) } else { Close::Now(reason) });
+        let goodbye = async {
+            if reason.is_none() {
+                writer.abort_all();
+            } else if drains && timeout(DRAIN, writer.join_next()).await.is_err() {
+                outbox.close(Close::Now(reason));
+            }
+            let written = matches!(timeout(WRITE_LIMIT, join_all(writer)).await, Ok(true));
+            writer.shutdown().await;
+            if reason.is_some() && written {
+                reader.frames.drain(Instant::now() + GRACE).await;
+            }
+        };
+        tokio::join!(goodbye, join_handlers(handlers));
+    }
+}
+
+/// Whether every task ended well.
+async fn join_all(tasks: &mut JoinSet<Result<(), PeerError>>) -> bool {
+    let mut well = true;
+    while let Some(ended) = tasks.join_next().await {
+        well &= matches!(ended, Ok(Ok(())));
+    }
+    well
+}
+
+async fn join_handlers(handlers: &mut JoinSet<HandlerResult>) {
+    let deadline = Instant::now() + GRACE;
+    while let Ok(Some(_)) = timeout_at(deadline, handlers.join_next()).await {}
+    handlers.shutdown().await;
+}
+
+/// What it means that a handler has ended.
+fn handler_error(
+    running: &[(AbortHandle, Capability)],
+    ended: Result<(task::Id, HandlerResult), JoinError>,
+) -> PeerError {
+    let id = ended.as_ref().map_or_else(JoinError::id, |(id, _)| *id);
+    let Some((_, capability)) = running.iter().find(|(task, _)| task.id() == id) else { return PeerError::Internal };
+    let capability = capability.clone();
+    match ended {
+        Ok((_, Ok(()))) => PeerError::HandlerFinished { capability },
+        Ok((_, Err(source))) => PeerError::HandlerFailed { capability, source },
+        Err(error) => match error.try_into_panic() {
+            Ok(panic) => PeerError::HandlerPanicked { capability, message: panic_message(&*panic) },
+            Err(_) => PeerError::Internal,
+        },
+    }
+}
+
+fn panic_message(payload: &(dyn std::any::Any + Send)) -> String {
+    let text = payload.downcast_ref::<&str>().copied();
+    text.or_else(|| payload.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message").to_owned()
+}

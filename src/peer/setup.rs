@@ -1,0 +1,157 @@
+//! From a stream of bytes to a session: encryption, then Hello, each under an absolute deadline.
+
+use std::time::{Duration, Instant};
+
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use super::connection::Connection;
+use super::ending::{Ending, PeerError, Stage};
+use crate::node::{NodeKey, PublicKey};
+use crate::p2p::{ClientId, Hello, LivenessSettings, P2P_VERSION, Registered, Session, SessionError};
+use crate::protocol::Protocol;
+use crate::transport::ByteStream;
+
+/// What all connections of one node share.
+#[derive(Debug)]
+pub(crate) struct Config {
+    pub(crate) key: NodeKey,
+    pub(crate) public_key: PublicKey,
+    pub(crate) client_id: ClientId,
+    pub(crate) listen_port: u16,
+    pub(crate) protocols: Vec<Protocol>,
+    /// What the base protocol knows of `protocols`, in the same order.
+    pub(crate) registered: Vec<Registered>,
+    pub(crate) timeouts: Timeouts,
+    pub(crate) liveness: LivenessSettings,
+    /// Ends all connections.
+    pub(crate) shutdown: CancellationToken,
+}
+
+/// How long the stages of a connection may take, and its standstills.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Timeouts {
+    pub(crate) dial: Duration,
+    pub(crate) encryption: Duration,
+    pub(crate) hello: Duration,
+    pub(crate) write_stall: Duration,
+    pub(crate) inbox_stall: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            dial: Duration::from_secs(15),
+            encryption: Duration::from_secs(5),
+            hello: Duration::from_secs(5),
+            write_stall: Duration::from_secs(20),
+            inbox_stall: Duration::from_secs(20),
+        }
+    }
+}
+
+impl Config {
+    pub(crate) fn hello(&self) -> Hello {
+        Hello {
+            version: P2P_VERSION,
+            client_id: self.client_id.clone(),
+            capabilities: self.registered.iter().map(|registered| registered.capability.clone()).collect(),
+            listen_port: self.listen_port.into(),
+            public_key: self.public_key,
+        }
+    }
+}
+
+/// How long the stages of setting up a connection took.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SetupTimes {
+    /// The encryption handshake.
+    pub encryption: Duration,
+    /// The exchange of Hellos.
+    pub hello: Duration,
+}
+
+/// A session that is ready to be run.
+#[derive(Debug)]
+pub(crate) struct Ready {
+    pub(crate) connection: Connection,
+    pub(crate) session: Session,
+    pub(crate) times: SetupTimes,
+}
+
+/// Sets up a connection that this end dialled.
+pub(crate) async fn initiate(
+    config: &Config,
+    stream: impl Into<ByteStream>,
+    remote: PublicKey,
+) -> Result<Ready, Ending> {
+    let start = Instant::now();
+    let handshake = Connection::initiate(stream, &config.key, remote);
+    let connection = within(config, Stage::Encryption, config.timeouts.encryption, handshake).await?;
+    exchange_hello(config, connection, start.elapsed()).await
+}
+
+/// Sets up a connection that the other end dialled. `admit` is asked as soon as the other end has proved its key.
+pub(crate) async fn accept(
+    config: &Config,
+    stream: impl Into<ByteStream>,
+    admit: impl FnOnce(&PublicKey) -> Result<(), PeerError>,
+) -> Result<Ready, Ending> {
+    let start = Instant::now();
+    let handshake = Connection::accept(stream, &config.key);
+    let connection = within(config, Stage::Encryption, config.timeouts.encryption, handshake).await?;
+    if let Err(error) = admit(connection.remote()) {
+        return Err(refuse(connection, error).await);
+    }
+    exchange_hello(config, connection, start.elapsed()).await
+}
+
+/// Runs one stage of a setup, until its limit or the shutdown.
+pub(crate) async fn within<T>(
+    config: &Config,
+    stage: Stage,
+    limit: Duration,
+    work: impl Future<Output = Result<T, PeerError>>,
+) -> Result<T, Ending> {
+    let done = tokio::select! {
+        biased;
+        () = config.shutdown.cancelled() => Err(PeerError::ShuttingDown),
+        done = timeout(limit, work) => done.unwrap_or(Err(PeerError::Timeout { stage, limit })),
+    };
+    done.map_err(|error| Ending::new(stage, error))
+}
+
+async fn exchange_hello(config: &Config, mut connection: Connection, encryption: Duration) -> Result<Ready, Ending> {
+    let start = Instant::now();
+    let exchange = async {
+        connection.send_hello(&config.hello()).await?;
+        connection.recv_hello(&config.public_key).await
+    };
+    let session = match within(config, Stage::Hello, config.timeouts.hello, exchange).await {
+        Ok(hello) => {
+            let now = tokio::time::Instant::now().into_std();
+            Session::new(hello, &config.registered, config.liveness, now)
+        }
+        Err(ending) => {
+            farewell(connection, ending.error()).await;
+            return Err(ending);
+        }
+    };
+    if session.shared().is_empty() {
+        return Err(refuse(connection, SessionError::NoSharedCapability.into()).await);
+    }
+    Ok(Ready { connection, session, times: SetupTimes { encryption, hello: start.elapsed() } })
+}
+
+/// Ends a connection that is not to become a peer, telling the other end why.
+pub(crate) async fn refuse(connection: Connection, error: PeerError) -> Ending {
+    farewell(connection, &error).await;
+    Ending::new(Stage::Hello, error)
+}
+
+async fn farewell(connection: Connection, error: &PeerError) {
+    if let Some(reason) = error.disconnect_reason() {
+        connection.disconnect(reason).await;
+    }
+}

@@ -1,0 +1,174 @@
+//! The server: one node of a network, which listens, dials, and keeps its peers.
+
+mod builder;
+mod dial;
+mod events;
+mod peer_set;
+mod switch;
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+
+use tokio::net::TcpListener;
+use tokio::sync::{Semaphore, broadcast, mpsc, oneshot};
+use tokio::task::{AbortHandle, JoinSet};
+
+pub use builder::{ServerBuilder, StartError};
+pub use events::{Event, EventStream};
+
+use crate::node::{Enode, NodeId, NodeKey};
+use crate::p2p::DisconnectReason;
+use crate::peer::setup::Config;
+use crate::peer::{Counters, Ending, Peer, PeerError, Stage, Traffic};
+use dial::DialRequest;
+use peer_set::PeerSet;
+use switch::{Shared, Switch};
+
+/// How many nodes wait to be dialled before [`Server::add_peer`] waits.
+const DIAL_QUEUE: usize = 64;
+
+/// A running node.
+///
+/// Dropping it aborts everything at once; [`Server::shutdown`] ends it in order.
+#[derive(Debug)]
+pub struct Server {
+    shared: Arc<Shared>,
+    local_addr: Option<SocketAddr>,
+    requests: mpsc::Sender<DialRequest>,
+    switch: AbortHandle,
+}
+
+impl Server {
+    /// The settings of a server for the node with this key.
+    pub fn builder(key: NodeKey) -> ServerBuilder {
+        ServerBuilder::new(key)
+    }
+
+    fn spawn(settings: &ServerBuilder, config: Arc<Config>, listener: Option<(TcpListener, SocketAddr)>) -> Self {
+        let (listener, local_addr) = listener.unzip();
+        let (requests, incoming) = mpsc::channel(DIAL_QUEUE);
+        let limits = settings.limits;
+        let shared = Arc::new(Shared {
+            config,
+            peers: PeerSet::new(limits.peers),
+            events: broadcast::Sender::new(settings.event_capacity),
+            traffic: Counters::default(),
+        });
+        let places = |limit: usize| Arc::new(Semaphore::new(limit.min(Semaphore::MAX_PERMITS)));
+        let switch = Switch {
+            shared: shared.clone(),
+            listener,
+            requests: incoming,
+            pending: places(limits.pending),
+            dials: places(limits.dials),
+            connections: JoinSet::new(),
+        };
+        let switch = tokio::spawn(switch.run()).abort_handle();
+        Self { shared, local_addr, requests, switch }
+    }
+
+    /// The id of this node.
+    pub fn id(&self) -> NodeId {
+        self.shared.config.public_key.node_id()
+    }
+
+    /// The address it listens on; `None` when it does not.
+    pub fn local_addr(&self) -> Option<SocketAddr> {
+        self.local_addr
+    }
+
+    /// What others dial to reach this node; `None` when it does not listen. A node that listens on all addresses is
+    /// shown with the loopback address.
+    pub fn enode(&self) -> Option<Enode> {
+        let mut address = self.local_addr?;
+        match address.ip() {
+            IpAddr::V4(Ipv4Addr::UNSPECIFIED) => address.set_ip(Ipv4Addr::LOCALHOST.into()),
+            IpAddr::V6(Ipv6Addr::UNSPECIFIED) => address.set_ip(Ipv6Addr::LOCALHOST.into()),
+            _ => {}
+        }
+        Some(Enode::new(self.shared.config.public_key, address))
+    }
+
+    /// The peers of this moment, in no order.
+    pub fn peers(&self) -> Vec<Peer> {
+        self.shared.peers.all()
+    }
+
+    /// The peer with this id, if there is one.
+    pub fn peer(&self, id: &NodeId) -> Option<Peer> {
+        self.shared.peers.find(id)
+    }
+
+    /// What has gone over all connections so far, those that are gone included.
+    pub fn traffic(&self) -> Traffic {
+        self.shared.traffic.read()
+    }
+
+    /// What happens from now on.
+    pub fn events(&self) -> EventStream {
+        EventStream::new(self.shared.events.subscribe())
+    }
+
+    /// Dials a node and waits until it is a peer. If it is one already, that peer is returned.
+    ///
+    /// # Errors
+    /// Why, by whom and at which stage the attempt ended; it is also reported as [`Event::DialFailed`].
+    ///
+    /// # Cancel safety
+    /// When the future is dropped after the dial has begun, the dial goes on, as after [`Server::add_peer`].
+    pub async fn dial(&self, enode: &Enode) -> Result<Peer, Ending> {
+        if let Some(peer) = self.peer(&enode.node_id()) {
+            return Ok(peer);
+        }
+        let gone = |_| Ending::new(Stage::Dial, PeerError::ShuttingDown);
+        let (reply, answer) = oneshot::channel();
+        self.request(DialRequest { enode: enode.clone(), reply: Some(reply) }).await?;
+        answer.await.map_err(gone)?
+    }
+
+    /// Dials a node without waiting for it: [`Event::Added`] or [`Event::DialFailed`] tells what came of it. One
+    /// attempt is made. It waits while 64 nodes are waiting to be dialled.
+    ///
+    /// # Errors
+    /// [`PeerError::ShuttingDown`] after [`Server::shutdown`].
+    ///
+    /// # Cancel safety
+    /// When the future is dropped before it is ready, the node is not dialled.
+    pub async fn add_peer(&self, enode: &Enode) -> Result<(), Ending> {
+        self.request(DialRequest { enode: enode.clone(), reply: None }).await
+    }
+
+    async fn request(&self, request: DialRequest) -> Result<(), Ending> {
+        let gone = || Ending::new(Stage::Dial, PeerError::ShuttingDown);
+        if self.shared.config.shutdown.is_cancelled() {
+            return Err(gone());
+        }
+        self.requests.send(request).await.map_err(|_| gone())
+    }
+
+    /// Disconnects a peer with [`DisconnectReason::Requested`] and returns it; `None` when there is none with this id.
+    /// [`Peer::closed`] waits for the end.
+    pub fn remove_peer(&self, id: &NodeId) -> Option<Peer> {
+        let peer = self.peer(id)?;
+        peer.disconnect(DisconnectReason::Requested);
+        Some(peer)
+    }
+
+    /// Ends the server in order: it accepts and dials no more, what has been sent is written for a second at most,
+    /// every peer is told [`DisconnectReason::ClientQuitting`], and all tasks are joined. It takes three seconds at
+    /// most, after which what is left is aborted.
+    ///
+    /// # Cancel safety
+    /// When the future is dropped, the shutdown goes on. Further calls wait for the same end.
+    pub async fn shutdown(&self) {
+        self.shared.config.shutdown.cancel();
+        // The switch holds the receiver until everything has ended.
+        self.requests.closed().await;
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.switch.abort();
+    }
+}

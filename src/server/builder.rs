@@ -1,0 +1,236 @@
+//! The settings of a server, checked when it is started.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use super::Server;
+use crate::node::NodeKey;
+use crate::p2p::{
+    ClientId, LivenessSettings, LivenessSettingsError, MAX_BASE_MESSAGE_SIZE, Registered, RegistrationError,
+};
+use crate::peer::setup::{Config, Timeouts};
+use crate::protocol::{Protocol, ProtocolError};
+
+/// Settings of a [`Server`], from [`Server::builder`].
+#[derive(Debug)]
+pub struct ServerBuilder {
+    key: NodeKey,
+    client_id: ClientId,
+    listen: Option<SocketAddr>,
+    protocols: Vec<Protocol>,
+    pub(super) limits: Limits,
+    timeouts: Timeouts,
+    liveness: LivenessSettings,
+    pub(super) event_capacity: usize,
+}
+
+/// How many connections there may be.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Limits {
+    pub(super) peers: usize,
+    pub(super) pending: usize,
+    pub(super) dials: usize,
+}
+
+impl ServerBuilder {
+    pub(super) fn new(key: NodeKey) -> Self {
+        Self {
+            key,
+            client_id: concat!("capmux/", env!("CARGO_PKG_VERSION")).into(),
+            listen: None,
+            protocols: Vec::new(),
+            limits: Limits { peers: 50, pending: 50, dials: 16 },
+            timeouts: Timeouts::default(),
+            liveness: LivenessSettings::default(),
+            event_capacity: 1024,
+        }
+    }
+
+    /// Listens on this TCP address; port 0 lets the operating system choose. Without it the server only dials.
+    pub fn listen(mut self, address: SocketAddr) -> Self {
+        self.listen = Some(address);
+        self
+    }
+
+    /// What this node calls itself in its Hello. Default `capmux/` and the version of this crate.
+    pub fn client_id(mut self, client_id: impl Into<String>) -> Self {
+        self.client_id = client_id.into().into();
+        self
+    }
+
+    /// Runs this protocol with every peer that shares it. A peer that shares none is disconnected.
+    pub fn protocol(mut self, protocol: Protocol) -> Self {
+        self.protocols.push(protocol);
+        self
+    }
+
+    /// The most peers at a time, in both directions together. Default 50. What comes above it is told
+    /// [`TooManyPeers`](crate::DisconnectReason::TooManyPeers).
+    pub fn max_peers(mut self, peers: usize) -> Self {
+        self.limits.peers = peers;
+        self
+    }
+
+    /// The most inbound connections at a time that are not peers yet. Default 50. Those above it are closed unread.
+    pub fn max_pending(mut self, connections: usize) -> Self {
+        self.limits.pending = connections;
+        self
+    }
+
+    /// The most dials at a time. Default 16. Further ones wait.
+    pub fn max_dials(mut self, dials: usize) -> Self {
+        self.limits.dials = dials;
+        self
+    }
+
+    /// How long resolving a name and making the TCP connection may take. Default 15 s.
+    pub fn dial_timeout(mut self, timeout: Duration) -> Self {
+        self.timeouts.dial = timeout;
+        self
+    }
+
+    /// How long the encryption handshake may take, from the first byte to the last. Default 5 s.
+    pub fn encryption_timeout(mut self, timeout: Duration) -> Self {
+        self.timeouts.encryption = timeout;
+        self
+    }
+
+    /// How long the exchange of Hellos may take, from the first byte to the last. Default 5 s.
+    pub fn hello_timeout(mut self, timeout: Duration) -> Self {
+        self.timeouts.hello = timeout;
+        self
+    }
+
+    /// How long the other end may take no byte of what is written before the peer is dropped. Default 20 s.
+    pub fn write_stall_timeout(mut self, timeout: Duration) -> Self {
+        self.timeouts.write_stall = timeout;
+        self
+    }
+
+    /// How long a handler may take no message while its inbox is full before its peer is dropped. Default 20 s.
+    pub fn inbox_stall_timeout(mut self, timeout: Duration) -> Self {
+        self.timeouts.inbox_stall = timeout;
+        self
+    }
+
+    /// When a silent peer is pinged, and when it is given up. Default 15 s, 20 s for the Pong, and 60 s in all.
+    pub fn liveness(mut self, settings: LivenessSettings) -> Self {
+        self.liveness = settings;
+        self
+    }
+
+    /// How many events a subscriber may be behind before it loses the oldest. Default 1024.
+    pub fn event_capacity(mut self, events: usize) -> Self {
+        self.event_capacity = events;
+        self
+    }
+
+    /// Checks the settings, begins to listen and starts the server on the current tokio runtime.
+    ///
+    /// # Errors
+    /// [`StartError`].
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime with I/O and time enabled.
+    pub async fn start(self) -> Result<Server, StartError> {
+        let listener = match self.listen {
+            Some(address) => {
+                self.config(address.port())?;
+                Some(listen(address).await.map_err(|source| StartError::Listen { address, source })?)
+            }
+            None => None,
+        };
+        let config = self.config(listener.as_ref().map_or(0, |(_, address)| address.port()))?;
+        Ok(Server::spawn(&self, Arc::new(config), listener))
+    }
+
+    /// Checks the settings and makes of them what all connections share.
+    pub(crate) fn config(&self, listen_port: u16) -> Result<Config, StartError> {
+        self.check()?;
+        let registered = self.protocols.iter().map(Protocol::registered).collect::<Result<Vec<_>, _>>()?;
+        Registered::check(&registered)?;
+        let config = Config {
+            public_key: self.key.public_key(),
+            key: self.key.clone(),
+            client_id: self.client_id.clone(),
+            listen_port,
+            protocols: self.protocols.clone(),
+            registered,
+            timeouts: self.timeouts,
+            liveness: self.liveness,
+            shutdown: CancellationToken::new(),
+        };
+        match config.hello().encode().len() {
+            size if size > MAX_BASE_MESSAGE_SIZE => Err(StartError::HelloTooLarge { size }),
+            _ => Ok(config),
+        }
+    }
+
+    fn check(&self) -> Result<(), StartError> {
+        self.liveness.check()?;
+        for (setting, is_zero) in [
+            ("max_peers", self.limits.peers == 0),
+            ("max_pending", self.limits.pending == 0 && self.listen.is_some()),
+            ("max_dials", self.limits.dials == 0),
+            ("event_capacity", self.event_capacity == 0),
+            ("dial_timeout", self.timeouts.dial.is_zero()),
+            ("encryption_timeout", self.timeouts.encryption.is_zero()),
+            ("hello_timeout", self.timeouts.hello.is_zero()),
+            ("write_stall_timeout", self.timeouts.write_stall.is_zero()),
+            ("inbox_stall_timeout", self.timeouts.inbox_stall.is_zero()),
+        ] {
+            if is_zero {
+                return Err(StartError::Zero { setting });
+            }
+        }
+        Ok(())
+    }
+}
+
+async fn listen(address: SocketAddr) -> io::Result<(TcpListener, SocketAddr)> {
+    let listener = TcpListener::bind(address).await?;
+    let address = listener.local_addr()?;
+    Ok((listener, address))
+}
+
+/// Why a server does not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The settings of a protocol will not do.
+    #[error(transparent)]
+    Protocol(#[from] ProtocolError),
+    /// The protocols cannot be offered together.
+    #[error(transparent)]
+    Registration(#[from] RegistrationError),
+    /// The liveness settings contradict one another.
+    #[error(transparent)]
+    Liveness(#[from] LivenessSettingsError),
+    /// A limit is 0, which would let nothing through.
+    #[error("{setting} must be more than 0")]
+    Zero {
+        /// The name of the setting.
+        setting: &'static str,
+    },
+    /// The client id and the protocols make a Hello above 2 KiB, which no node would accept.
+    #[error(
+        "the client id and the protocols make a Hello of {size} bytes, where the limit is {MAX_BASE_MESSAGE_SIZE}"
+    )]
+    HelloTooLarge {
+        /// Its size.
+        size: usize,
+    },
+    /// The address cannot be listened on.
+    #[error("cannot listen on {address}: {source}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// What the operating system says.
+        source: io::Error,
+    },
+}

@@ -1,0 +1,78 @@
+//! What a server tells the application.
+
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use tokio::sync::broadcast;
+use tokio_stream::wrappers::BroadcastStream;
+use tokio_stream::wrappers::errors::BroadcastStreamRecvError;
+use tokio_stream::{Stream, StreamExt};
+
+use crate::node::Enode;
+use crate::peer::{Ending, Peer};
+
+/// What has happened on a server.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum Event {
+    /// A connection became a peer; its handlers run.
+    Added {
+        /// The peer.
+        peer: Peer,
+    },
+    /// A peer is gone, and so are all its tasks. There is exactly one such event for each [`Event::Added`].
+    Dropped {
+        /// The peer.
+        peer: Peer,
+        /// Why, by whom, and at which stage.
+        ending: Ending,
+    },
+    /// A dial did not lead to a peer.
+    DialFailed {
+        /// The node that was dialled.
+        enode: Enode,
+        /// Why, by whom, and at which stage.
+        ending: Ending,
+    },
+    /// An inbound connection did not become a peer.
+    Refused {
+        /// Where it came from.
+        remote_addr: SocketAddr,
+        /// Why, by whom, and at which stage.
+        ending: Ending,
+    },
+    /// This subscriber was too slow: so many events are lost to it.
+    Lagged(u64),
+}
+
+/// A subscription to a server's events, from [`Server::events`](crate::Server::events): a `Stream`.
+///
+/// It holds up nobody: a subscriber that is too slow loses the oldest events and is told how many.
+#[derive(Debug)]
+pub struct EventStream {
+    events: BroadcastStream<Event>,
+}
+
+impl EventStream {
+    pub(super) fn new(events: broadcast::Receiver<Event>) -> Self {
+        Self { events: BroadcastStream::new(events) }
+    }
+
+    /// The next event; `None` when the server is gone and all events are read.
+    ///
+    /// # Cancel safety
+    /// No event is lost when the future is dropped.
+    pub async fn recv(&mut self) -> Option<Event> {
+        self.next().await
+    }
+}
+
+impl Stream for EventStream {
+    type Item = Event;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Event>> {
+        let next = Pin::new(&mut self.events).poll_next(context);
+        next.map(|event| event.map(|event| event.unwrap_or_else(|BroadcastStreamRecvError::Lagged(n)| Event::Lagged(n))))
+    }
+}

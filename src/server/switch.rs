@@ -1,0 +1,179 @@
+//! The task of a server: it accepts and dials, and owns the tasks of all connections.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast, mpsc, oneshot};
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+
+use super::dial::{self, DialRequest};
+use super::events::Event;
+use super::peer_set::PeerSet;
+use crate::peer::setup::{self, Config, Ready};
+use crate::peer::{Addresses, Counters, Direction, Ending, Peer, PeerError, PeerInner, Stage, driver};
+
+/// How long everything may take to end after a shutdown.
+const SHUTDOWN: Duration = Duration::from_secs(3);
+
+/// After an accept that failed, most likely for want of descriptors: five a second.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
+
+/// What the connections of a server share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) config: Arc<Config>,
+    pub(super) peers: PeerSet,
+    pub(super) events: broadcast::Sender<Event>,
+    pub(super) traffic: Counters,
+}
+
+impl Shared {
+    pub(super) fn emit(&self, event: Event) {
+        // Nobody may be listening.
+        let _ = self.events.send(event);
+    }
+}
+
+pub(super) struct Switch {
+    pub(super) shared: Arc<Shared>,
+    pub(super) listener: Option<TcpListener>,
+    pub(super) requests: mpsc::Receiver<DialRequest>,
+    /// Places for inbound connections that are being set up.
+    pub(super) pending: Arc<Semaphore>,
+    /// Places for dials.
+    pub(super) dials: Arc<Semaphore>,
+    pub(super) connections: JoinSet<()>,
+}
+
+impl Switch {
+    /// Runs until the shutdown, and until every connection has ended after it.
+    pub(super) async fn run(mut self) {
+        let shutdown = self.shared.config.shutdown.clone();
+        loop {
+            tokio::select! {
+                biased;
+                () = shutdown.cancelled() => break,
+                Some(ended) = self.connections.join_next() => {
+                    if let Err(error) = ended {
+                        tracing::error!("the task of a connection failed: {error}");
+                    }
+                }
+                (permit, request) = next_dial(&self.dials, &mut self.requests) => {
+                    self.connections.spawn(dial::dial(self.shared.clone(), request, permit));
+                }
+                accepted = accept(self.listener.as_ref()) => match accepted {
+                    Ok((stream, remote)) => self.accepted(stream, remote),
+                    Err(error) => {
+                        tracing::warn!("cannot accept a connection: {error}");
+                        sleep(ACCEPT_PAUSE).await;
+                    }
+                }
+            }
+        }
+        self.listener = None;
+        let all = async { while self.connections.join_next().await.is_some() {} };
+        if timeout(SHUTDOWN, all).await.is_err() {
+            self.connections.shutdown().await;
+        }
+    }
+
+    fn accepted(&mut self, stream: TcpStream, remote: SocketAddr) {
+        match self.pending.clone().try_acquire_owned() {
+            Ok(permit) => {
+                self.connections.spawn(serve(self.shared.clone(), stream, remote, permit));
+            }
+            Err(_) => tracing::debug!(%remote, "closed: too many connections are being set up"),
+        }
+    }
+}
+
+async fn next_dial(
+    places: &Arc<Semaphore>,
+    requests: &mut mpsc::Receiver<DialRequest>,
+) -> (OwnedSemaphorePermit, DialRequest) {
+    let permit = places.clone().acquire_owned().await;
+    match (permit, requests.recv().await) {
+        (Ok(permit), Some(request)) => (permit, request),
+        // The server is gone, and this task about to be aborted.
+        _ => std::future::pending().await,
+    }
+}
+
+async fn accept(listener: Option<&TcpListener>) -> io::Result<(TcpStream, SocketAddr)> {
+    match listener {
+        Some(listener) => listener.accept().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// An inbound connection, from its first byte to its end.
+async fn serve(shared: Arc<Shared>, stream: TcpStream, remote_addr: SocketAddr, permit: OwnedSemaphorePermit) {
+    let served = async {
+        let addresses = prepare(&stream).map_err(|error| Ending::new(Stage::Encryption, PeerError::Io(error)))?;
+        let admit = |key: &crate::PublicKey| shared.peers.admits(&key.node_id());
+        let ready = setup::accept(&shared.config, stream, admit).await?;
+        run_peer(&shared, ready, Direction::Inbound, addresses, permit, None).await
+    };
+    if let Err(ending) = served.await {
+        tracing::debug!(%remote_addr, stage = %ending.stage(), "refused: {ending}");
+        shared.emit(Event::Refused { remote_addr, ending });
+    }
+}
+
+/// A lone message is to leave at once.
+pub(super) fn prepare(stream: &TcpStream) -> io::Result<Addresses> {
+    stream.set_nodelay(true)?;
+    Ok(Addresses { remote: stream.peer_addr()?, local: stream.local_addr()? })
+}
+
+/// Makes a peer of a connection and runs it to its end. `permit` is given back as soon as it is a peer.
+///
+/// The error is why it did not become one.
+pub(super) async fn run_peer(
+    shared: &Arc<Shared>,
+    ready: Ready,
+    direction: Direction,
+    addresses: Addresses,
+    permit: OwnedSemaphorePermit,
+    added: Option<oneshot::Sender<Result<Peer, Ending>>>,
+) -> Result<(), Ending> {
+    let inner = PeerInner::new(&ready, direction, Some(addresses), &shared.traffic);
+    let peer = Peer::new(inner.clone());
+    if let Err(error) = shared.peers.insert(&peer) {
+        return Err(setup::refuse(ready.connection, error).await);
+    }
+    let mut membership = Membership { shared: shared.clone(), peer: peer.clone(), inner: inner.clone(), ending: None };
+    drop(permit);
+    shared.emit(Event::Added { peer: peer.clone() });
+    if let Some(added) = added {
+        // Who dialled may have stopped waiting.
+        let _ = added.send(Ok(peer));
+    }
+    membership.ending = Some(driver::run(&shared.config, ready, inner).await);
+    Ok(())
+}
+
+/// A peer's place in the set. When it is dropped, after the last task of the peer, the peer is gone and everybody is
+/// told: also when the task that held it panicked or was aborted.
+struct Membership {
+    shared: Arc<Shared>,
+    peer: Peer,
+    inner: Arc<PeerInner>,
+    ending: Option<Ending>,
+}
+
+impl Drop for Membership {
+    fn drop(&mut self) {
+        let ending = self.ending.take().unwrap_or_else(|| {
+            let panicked = std::thread::panicking();
+            Ending::new(Stage::Session, if panicked { PeerError::Internal } else { PeerError::ShuttingDown })
+        });
+        self.shared.peers.remove(&self.peer);
+        self.inner.set_ending(ending.clone());
+        self.shared.emit(Event::Dropped { peer: self.peer.clone(), ending });
+    }
+}
