@@ -4,11 +4,9 @@
 mod common;
 
 use bytes::BytesMut;
-use capmux::rlpx::{Established, FrameError, HandshakeError, Initiator, MAX_HANDSHAKE_SIZE, Recipient, Step};
-use common::frames::Model;
-use common::handshake::{Ack, Auth, ModelNode, Rest, agree, open, public, seal, seal_with, secret};
-use common::{content, done, initiator, key, model_dials, model_is_dialled, more, pair, random, recipient};
-use rlp::Rlp;
+use capmux::rlpx::{Established, HandshakeError, Initiator, MAX_HANDSHAKE_SIZE, Recipient, Step};
+use common::handshake::{Ack, Auth, ModelNode, Rest, public, seal, seal_with, secret};
+use common::{assert_connected, content, done, initiator, key, more, pair, recipient};
 
 const ECIES_OVERHEAD: usize = 113;
 
@@ -42,23 +40,6 @@ fn accepted(row: &str, auth: &Auth) {
     assert_eq!(established.remote, key(1).public_key(), "{row}");
     let mut model = ModelNode::new(1).read_ack(sealed, ack);
     assert_connected(row, &mut established, &mut model);
-}
-
-fn assert_connected(row: &str, established: &mut Established, model: &mut Model) {
-    let mut frame = BytesMut::from(&model.egress.seal(b"from the model")[..]);
-    assert_eq!(established.ingress.open(&mut frame, 100).unwrap().unwrap(), b"from the model"[..], "{row}");
-    let frame = common::seal(established, b"to the model, sixteen times two.");
-    assert_eq!(model.ingress.open(&frame), (32, b"to the model, sixteen times two.".to_vec()), "{row}");
-}
-
-#[test]
-fn an_independent_model_can_dial_and_be_dialled() {
-    let (mut model, mut established) = model_dials();
-    assert_eq!(established.remote, key(1).public_key(), "R33");
-    assert_connected("R33: dialled by the model", &mut established, &mut model);
-    let (mut established, mut model) = model_is_dialled();
-    assert_eq!(established.remote, key(2).public_key(), "R33");
-    assert_connected("R33: dialled the model", &mut established, &mut model);
 }
 
 #[test]
@@ -303,61 +284,6 @@ fn what_a_later_version_may_add_is_ignored() {
     }
 }
 
-#[test]
-fn nobody_connects_to_himself() {
-    let own = key(2).public_key();
-    let dialled = Initiator::new(&key(2), own, &random(1));
-    assert_eq!(dialled.err(), Some(HandshakeError::ConnectedToSelf), "H16 R35: dialling our own key");
-    let auth = ModelNode::new(2).auth(&own);
-    assert_eq!(to_recipient(&auth.seal()).err(), Some(HandshakeError::ConnectedToSelf), "H16 R35: dialled by it");
-}
-
-#[test]
-fn messages_for_another_key_are_refused() {
-    let elsewhere = seal(&public(&secret(3)), &content(200));
-    both_refuse("H17", |_| elsewhere.clone(), &HandshakeError::Authentication);
-    both_refuse("H9", |own| seal_with(&uncompressed(4, own), &[7; 32], &[1]), &HandshakeError::Authentication);
-}
-
-#[test]
-fn who_claims_a_key_without_holding_it_gets_nowhere() {
-    // Node 3 says that it is node 1. It cannot sign the secret that nodes 1 and 2 share.
-    let impostor = ModelNode::new(3);
-    let claim = Auth { public_key: public(&secret(1)), ..impostor.auth(&key(2).public_key()) };
-    let (ack, mut at_recipient) = done(to_recipient(&claim.seal()).unwrap());
-    assert_eq!(open(&impostor.key, &ack), None, "R33: only node 1 can read the ack");
-    let guess = agree(&impostor.ephemeral, &key(2).public_key().to_bytes());
-    let mut model = Model::new(&guess, (&impostor.nonce, &claim.seal()), (&[0; 32], &ack), true);
-    let mut frame = BytesMut::from(&model.egress.seal(b"hello")[..]);
-    assert_eq!(at_recipient.ingress.open(&mut frame, 100), Err(FrameError::HeaderMac), "R33: nor can he send");
-
-    // Node 3 answers in the place of node 2. It cannot read the auth, so it does not know the initiator's nonce and
-    // ephemeral key.
-    let (initiator, auth) = initiator();
-    assert_eq!(open(&impostor.key, &auth), None, "R33: only node 2 can read the auth");
-    let forged =
-        Ack { ephemeral: public(&impostor.ephemeral), nonce: vec![3; 32], rest: Rest::new(public(&secret(1))) };
-    let ack = forged.seal();
-    let mut at_initiator = done(initiator.receive(&mut &ack[..]).unwrap());
-    let guess = agree(&impostor.ephemeral, &public(&secret(1)));
-    let mut model = Model::new(&guess, (&[0; 32], &auth), (&[3; 32], &ack), false);
-    let mut frame = BytesMut::from(&model.egress.seal(b"hello")[..]);
-    assert_eq!(at_initiator.ingress.open(&mut frame, 100), Err(FrameError::HeaderMac), "R33 H17");
-}
-
-#[test]
-fn a_replayed_auth_gets_an_ack_that_leads_nowhere() {
-    let (_, auth) = initiator();
-    let (first_ack, _) = done(to_recipient(&auth).unwrap());
-    let again = Recipient::new(key(2), random(77)).receive(&mut &auth[..]);
-    let (ack, mut established) = done(again.unwrap());
-    assert_ne!(ack, first_ack);
-    // The frames of the first connection, replayed as well, do not open.
-    let (mut at_initiator, _) = pair();
-    let mut frame = BytesMut::from(&common::seal(&mut at_initiator, b"hello")[..]);
-    assert_eq!(established.ingress.open(&mut frame, 100), Err(FrameError::HeaderMac), "R33: replayed");
-}
-
 /// Feeds `message` in the given pieces, followed by `rest`, and checks what is left of the input.
 fn in_pieces<S, D>(
     mut state: S,
@@ -418,15 +344,4 @@ fn what_follows_a_message_is_left_for_the_frames() {
     assert_eq!(input, frame, "H29: a frame in the segment of the ack");
     let opened = at_initiator.ingress.open(&mut BytesMut::from(input), 100).unwrap();
     assert_eq!(opened.unwrap(), b"hello"[..], "H29");
-}
-
-#[test]
-fn no_state_shows_its_secrets() {
-    let (initiator, auth) = initiator();
-    let nonce: Vec<u8> = Rlp::new(&open(&secret(2), &auth).unwrap()).val_at(2).unwrap();
-    let shown = format!("{initiator:?} {:?} {:?} {:?}", recipient(), random(1), pair().0);
-    for secret in [&[1; 32][..], &[2; 32], &nonce, &auth] {
-        let (hex, list) = (hex::encode(&secret[..8]), format!("{:?}", &secret[..8]));
-        assert!(!shown.contains(&hex) && !shown.contains(list.trim_matches(['[', ']'])), "R42 H83: {hex} in {shown}");
-    }
 }

@@ -9,13 +9,14 @@ use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use super::channel::{Channel, ChannelReceiver, ChannelSender};
+use super::connection::FrameReader;
 use super::ending::{Ending, Party, PeerError, Stage};
 use super::outbox::{Close, Outbox};
 use super::reader::Reader;
 use super::setup::{Config, Ready};
 use super::writer::Writer;
 use super::{Peer, PeerInner};
-use crate::p2p::Capability;
+use crate::p2p::{Capability, DisconnectReason};
 use crate::protocol::BoxError;
 
 /// How long queued messages may take to be written before the Disconnect.
@@ -100,39 +101,43 @@ impl Driver {
     }
 
     /// Says goodbye if that makes sense, closes the connection, and joins every task.
-    async fn finish(mut self, ending: &Ending) {
-        let Self { reader, outbox, writer, handlers, .. } = &mut self;
+    async fn finish(self, ending: &Ending) {
+        let Self { mut reader, outbox, writer, handlers, .. } = self;
         // Handlers see the end of their messages.
         reader.inboxes.clear();
         let reason = ending.error().disconnect_reason().filter(|_| ending.by() != Party::Remote);
-        let drains = ending.error().drains();
-        outbox.close(if drains { Close::Drain(reason) } else { Close::Now(reason) });
-        let goodbye = async {
-            if reason.is_none() {
-                writer.abort_all();
-            } else if drains && timeout(DRAIN, writer.join_next()).await.is_err() {
-                outbox.close(Close::Now(reason));
-            }
-            let written = matches!(timeout(WRITE_LIMIT, join_all(writer)).await, Ok(true));
-            writer.shutdown().await;
-            if reason.is_some() && written {
-                reader.frames.drain(Instant::now() + GRACE).await;
-            }
-        };
+        let goodbye = say_goodbye(reader.frames, writer, &outbox, reason, ending.error().drains());
         tokio::join!(goodbye, join_handlers(handlers));
     }
 }
 
-/// Whether every task ended well.
-async fn join_all(tasks: &mut JoinSet<Result<(), PeerError>>) -> bool {
-    let mut well = true;
-    while let Some(ended) = tasks.join_next().await {
-        well &= matches!(ended, Ok(Ok(())));
+/// Takes no more messages, has the writer end with a Disconnect if there is a reason, and closes the connection: at
+/// once, or when the other end has had time to read it.
+async fn say_goodbye(
+    mut reader: FrameReader,
+    mut writer: JoinSet<Result<(), PeerError>>,
+    outbox: &Outbox,
+    reason: Option<DisconnectReason>,
+    drains: bool,
+) {
+    let mut ended = None;
+    if drains {
+        outbox.close(Close::Drain(reason));
+        ended = timeout(DRAIN, writer.join_next()).await.ok().flatten();
     }
-    well
+    if ended.is_none() {
+        outbox.close(Close::Now(reason));
+        if reason.is_some() {
+            ended = timeout(WRITE_LIMIT, writer.join_next()).await.ok().flatten();
+        }
+    }
+    writer.shutdown().await;
+    if reason.is_some() && matches!(ended, Some(Ok(Ok(())))) {
+        reader.drain(Instant::now() + GRACE).await;
+    }
 }
 
-async fn join_handlers(handlers: &mut JoinSet<HandlerResult>) {
+async fn join_handlers(mut handlers: JoinSet<HandlerResult>) {
     let deadline = Instant::now() + GRACE;
     while let Ok(Some(_)) = timeout_at(deadline, handlers.join_next()).await {}
     handlers.shutdown().await;

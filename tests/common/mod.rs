@@ -87,3 +87,12 @@ pub(crate) fn seal(established: &mut Established, content: &[u8]) -> Vec<u8> {
 pub(crate) fn content(length: usize) -> Vec<u8> {
     (0..length).map(|index| (index * 31 + index / 251 + 1) as u8).collect()
 }
+
+/// A frame of either end arrives at the other.
+pub(crate) fn assert_connected(row: &str, established: &mut Established, model: &mut Model) {
+    let mut frame = BytesMut::from(&model.egress.seal(b"from the model")[..]);
+    let opened = established.ingress.open(&mut frame, 100).expect(row).expect(row);
+    assert_eq!(opened, b"from the model"[..], "{row}");
+    let frame = seal(established, b"to the model, sixteen times two.");
+    assert_eq!(model.ingress.open(&frame), (32, b"to the model, sixteen times two.".to_vec()), "{row}");
+}
