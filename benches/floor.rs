@@ -21,7 +21,7 @@ use capmux::rlpx::{FRAME_OVERHEAD, Ingress};
 
 const ROUNDS: usize = 41;
 /// How many bytes of frames one measurement of a round is made of, and how many frames at the most.
-const BATCH_BYTES: usize = 1 << 20;
+const BATCH_BYTES: usize = 128 << 10;
 const BATCH_FRAMES: usize = 2000;
 
 fn main() {

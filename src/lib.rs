@@ -85,4 +85,4 @@ pub use rlp;
 #[cfg(feature = "net")]
 pub use server::{Event, EventStream, Server, ServerBuilder, StartError};
 #[cfg(feature = "net")]
-pub use transport::ByteStream;
+pub use transport::{ByteStream, connect_tcp};

@@ -28,6 +28,8 @@
 mod ecies;
 mod frame;
 mod handshake;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod inside;
 mod mac;
 mod snappy;
 

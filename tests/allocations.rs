@@ -8,27 +8,16 @@ use std::time::Instant;
 
 use allocation_counter::{AllocationInfo, measure};
 use bytes::{Buf, Bytes, BytesMut};
-use capmux::p2p::{
-    Capability, Event, FIRST_FRAME_LIMIT, Hello, LivenessSettings, MessageEncoder, MessageId, Registered, Session,
-};
+use capmux::p2p::{Event, FIRST_FRAME_LIMIT, MessageEncoder, MessageId, Session};
 use capmux::rlpx::{Decompressor, Established, Ingress, MAX_FRAME_SIZE, MAX_HANDSHAKE_SIZE};
-use common::{content, key, model_dials, more, pair, random};
+use common::{content, key, model_dials, more, pair, random, session};
 
 /// 4,294,967,295 bytes uncompressed, as snappy writes its size.
 const FOUR_GIB: [u8; 5] = [0xff, 0xff, 0xff, 0xff, 0x0f];
 
 /// Node 1 as seen by a node that shares `test/1` with it: compressed messages of up to 1 MiB.
 fn session() -> Session {
-    let capability = Capability::new("test", 1).unwrap();
-    let remote = Hello {
-        version: 5,
-        client_id: "test".into(),
-        capabilities: vec![capability.clone()],
-        listen_port: 0,
-        public_key: key(1).public_key(),
-    };
-    let registered = Registered { capability, length: 16, max_message_size: 1 << 20 };
-    Session::new(remote, &[registered], LivenessSettings::default(), Instant::now())
+    session::session(5, &[session::registered("test", 1, 16)], Instant::now())
 }
 
 #[test]

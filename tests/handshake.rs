@@ -10,12 +10,12 @@ use common::{assert_connected, content, done, initiator, key, more, pair, recipi
 
 const ECIES_OVERHEAD: usize = 113;
 
-/// The sealed part of a message for node 2, which is no `auth`.
+/// What node 2 makes of this `auth`.
 fn to_recipient(message: &[u8]) -> Result<Step<Recipient, (Vec<u8>, Established)>, HandshakeError> {
     recipient().receive(&mut &message[..])
 }
 
-/// The same for node 1, which has sent its `auth` to node 2.
+/// What node 1, which has sent its `auth` to node 2, makes of this `ack`.
 fn to_initiator(message: &[u8]) -> Result<Step<Initiator, Established>, HandshakeError> {
     initiator().0.receive(&mut &message[..])
 }
@@ -129,7 +129,7 @@ fn points_off_the_curve_are_refused_before_the_tag_is_looked_at() {
     }
 }
 
-/// Whether the recipient gets through with what came, and zeros as long as it wants more.
+/// Whether a handshake gets through with what came, and zeros as long as it wants more.
 fn completes<S, D>(
     mut step: Result<Step<S, D>, HandshakeError>,
     receive: impl Fn(S, &[u8]) -> Result<Step<S, D>, HandshakeError>,
@@ -213,17 +213,25 @@ fn bodies_that_are_not_the_list_they_should_be_are_refused() {
 
 #[test]
 fn fields_of_a_wrong_form_are_refused() {
-    let changes: [(&str, fn(&mut Auth)); 5] = [
-        ("a nonce of 31 bytes", |auth| auth.nonce.truncate(31)),
-        ("a nonce of 33 bytes", |auth| auth.nonce.push(1)),
-        ("no version", |auth| auth.rest.items.clear()),
-        ("a list as the version", |auth| auth.rest.items = vec![0xc1, 4]),
-        ("a version of 9 bytes", |auth| auth.rest.items = vec![0x89, 1, 1, 1, 1, 1, 1, 1, 1, 1]),
+    type Change = (&'static str, fn(&mut Vec<u8>, &mut Rest));
+    let changes: [Change; 5] = [
+        ("a nonce of 31 bytes", |nonce, _| nonce.truncate(31)),
+        ("a nonce of 33 bytes", |nonce, _| nonce.push(1)),
+        ("no version", |_, rest| rest.items.clear()),
+        ("a list as the version", |_, rest| rest.items = vec![0xc1, 4]),
+        ("a version of 9 bytes", |_, rest| rest.items = vec![0x89, 1, 1, 1, 1, 1, 1, 1, 1, 1]),
     ];
     for (what, change) in changes {
         let mut auth = auth();
-        change(&mut auth);
-        assert!(matches!(to_recipient(&auth.seal()), Err(HandshakeError::Body(_))), "H10: {what}");
+        change(&mut auth.nonce, &mut auth.rest);
+        assert!(matches!(to_recipient(&auth.seal()), Err(HandshakeError::Body(_))), "H10: {what} in auth");
+
+        let (initiator, auth) = initiator();
+        let (ack, _) = ModelNode::new(2).answer(auth, |mut ack| {
+            change(&mut ack.nonce, &mut ack.rest);
+            ack
+        });
+        assert!(matches!(initiator.receive(&mut &ack[..]), Err(HandshakeError::Body(_))), "H10: {what} in ack");
     }
 }
 

@@ -38,10 +38,10 @@ pub(crate) fn random_payload(size: usize) -> Vec<u8> {
     payload
 }
 
-/// Bytes that compress to about half: random ones, each eight twice.
+/// Bytes that compress to about half: random ones, each sixty-four twice.
 pub(crate) fn compressible_payload(size: usize) -> Vec<u8> {
     let half = random_payload(size.div_ceil(2));
-    half.chunks(8).flat_map(|chunk| [chunk, chunk]).flatten().copied().take(size).collect()
+    half.chunks(64).flat_map(|chunk| [chunk, chunk]).flatten().copied().take(size).collect()
 }
 
 /// The least permutations that a frame with `content` bytes needs in one direction, by the formula of the

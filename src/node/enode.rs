@@ -25,6 +25,22 @@ impl fmt::Display for Host {
     }
 }
 
+impl FromStr for Host {
+    type Err = EnodeError;
+
+    /// Reads an IPv4 address, an IPv6 address in brackets, or a domain name.
+    fn from_str(text: &str) -> Result<Self, EnodeError> {
+        if let Some(inner) = text.strip_prefix('[') {
+            let ip: Ipv6Addr = inner.strip_suffix(']').and_then(|ip| ip.parse().ok()).ok_or(EnodeError::Host)?;
+            return Ok(Self::Ip(ip.into()));
+        }
+        if let Ok(ip) = text.parse::<Ipv4Addr>() {
+            return Ok(Self::Ip(ip.into()));
+        }
+        if is_domain(text) { Ok(Self::Domain(text.to_owned())) } else { Err(EnodeError::Host) }
+    }
+}
+
 /// A node's public key and the address it listens on, as in an `enode` URL.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Enode {
@@ -93,7 +109,7 @@ impl FromStr for Enode {
             None => (rest, None),
         };
         let (host, port) = address.rsplit_once(':').ok_or(EnodeError::Port)?;
-        let host = parse_host(host)?;
+        let host = host.parse()?;
         let tcp_port = parse_port(port).filter(|port| *port != 0).ok_or(EnodeError::Port)?;
         let udp_port = match query {
             Some(query) => query.strip_prefix("discport=").and_then(parse_port).ok_or(EnodeError::Query)?,
@@ -110,17 +126,6 @@ fn parse_public_key(text: &str) -> Result<PublicKey, EnodeError> {
     let mut bytes = [0; 64];
     hex::decode_to_slice(text, &mut bytes).map_err(|_| EnodeError::PublicKeyDigits)?;
     PublicKey::from_bytes(&bytes).map_err(|_| EnodeError::PublicKeyPoint)
-}
-
-fn parse_host(text: &str) -> Result<Host, EnodeError> {
-    if let Some(inner) = text.strip_prefix('[') {
-        let ip: Ipv6Addr = inner.strip_suffix(']').and_then(|ip| ip.parse().ok()).ok_or(EnodeError::Host)?;
-        return Ok(Host::Ip(ip.into()));
-    }
-    if let Ok(ip) = text.parse::<Ipv4Addr>() {
-        return Ok(Host::Ip(ip.into()));
-    }
-    if is_domain(text) { Ok(Host::Domain(text.to_owned())) } else { Err(EnodeError::Host) }
 }
 
 /// RFC 1123: labels of letters, digits and inner hyphens, and no all-numeric last label, which would be a mistyped

@@ -54,6 +54,12 @@ impl NodeKey {
         Self::from_bytes(&bytes)
     }
 
+    /// The secret itself, as 64 hexadecimal digits, to be written where it is kept. The text is zeroed when dropped.
+    pub fn to_hex(&self) -> Zeroizing<String> {
+        let bytes = Zeroizing::new(self.0.to_secret_bytes());
+        Zeroizing::new(hex::encode(&bytes[..]))
+    }
+
     /// The public half.
     pub fn public_key(&self) -> PublicKey {
         secp256k1::PublicKey::from_secret_key(&self.0).into()

@@ -99,12 +99,9 @@ impl NodeKey {
         options.write(true).create_new(true);
         #[cfg(unix)]
         std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-        let mut digits = Zeroizing::new([0; 65]);
-        let secret = Zeroizing::new(self.secret().to_secret_bytes());
-        hex::encode_to_slice(&secret[..], &mut digits[..64]).map_err(io::Error::other)?;
-        digits[64] = b'\n';
         let mut file = options.open(path)?;
-        file.write_all(&digits[..])?;
+        file.write_all(self.to_hex().as_bytes())?;
+        file.write_all(b"\n")?;
         file.sync_all()
     }
 }

@@ -183,7 +183,7 @@ pub struct Shared {
 
 impl Shared {
     /// The message id of `code`, if the protocol has that code.
-    pub(crate) fn message_id(&self, code: u64) -> Option<MessageId> {
+    pub fn message_id(&self, code: u64) -> Option<MessageId> {
         (code < self.length).then(|| MessageId::new(self.offset + code))
     }
 }
@@ -219,7 +219,7 @@ impl SharedCapabilities {
     }
 
     /// The place in this list and the code that a message id stands for; `None` past the last range.
-    pub(super) fn locate(&self, id: MessageId) -> Option<(usize, u64)> {
+    pub(crate) fn locate(&self, id: MessageId) -> Option<(usize, u64)> {
         let id = id.value();
         let place = self.shared.partition_point(|shared| shared.offset <= id).checked_sub(1)?;
         let shared = &self.shared[place];

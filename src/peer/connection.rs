@@ -31,10 +31,12 @@ const FAREWELL: Duration = Duration::from_secs(2);
 ///
 /// ```no_run
 /// # async fn example(enode: capmux::Enode) -> Result<(), Box<dyn std::error::Error>> {
-/// use capmux::{Connection, NodeKey, p2p};
+/// use std::time::Duration;
+///
+/// use capmux::{Connection, NodeKey, connect_tcp, p2p};
 ///
 /// let key = NodeKey::random();
-/// let stream = tokio::net::TcpStream::connect(("127.0.0.1", enode.tcp_port)).await?;
+/// let stream = connect_tcp(&enode, Duration::from_secs(15)).await?;
 /// let mut connection = Connection::initiate(stream, &key, enode.public_key).await?;
 /// let hello = connection.recv_hello(&key.public_key()).await?;
 /// println!("{} offers {:?}", hello.client_id, hello.capabilities);
@@ -98,7 +100,8 @@ impl Connection {
         Self { reader, writer, remote }
     }
 
-    /// The public key that the other end has proved to hold.
+    /// The public key of the other end. To the end that was dialled it is a claim until the first frame has opened: only
+    /// who holds the key can seal one.
     pub fn remote(&self) -> &PublicKey {
         &self.remote
     }

@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use aes::Aes256;
+use aes::Aes256Enc;
 use aes::cipher::{KeyIvInit, StreamCipher};
 use bytes::{Buf, BytesMut};
 use ctr::Ctr128BE;
@@ -61,7 +61,7 @@ pub enum FrameError {
 
 /// The sending half of a connection. It can be moved to a task of its own.
 pub struct Egress {
-    cipher: Ctr128BE<Aes256>,
+    cipher: Ctr128BE<Aes256Enc>,
     mac: Mac,
 }
 
@@ -89,24 +89,35 @@ impl Egress {
         // The padding, and room for the tag behind it.
         let padded = size.next_multiple_of(BLOCK);
         out.resize(content + padded + TAG, 0);
-        self.seal_in_place(&mut out[start..], size);
+        let header = &mut out[start + BLOCK..content];
+        header[..3].copy_from_slice(&(size as u32).to_be_bytes()[1..]);
+        header[3..].copy_from_slice(&HEADER_DATA);
+        self.seal_in_place(&mut out[start..]);
         Ok(())
     }
 
-    /// `frame` is header, header tag, padded content of `size` bytes, tag; all but the content is to be filled in.
+    /// Seals a frame whose header stands where its tag will be, right before the padded content.
     ///
-    /// The keystream runs from the header to the content without a gap. So the header is encrypted along with the
-    /// content, right before it where the header's tag goes afterwards: two short runs would take longer than one.
-    fn seal_in_place(&mut self, frame: &mut [u8], size: usize) {
+    /// The keystream runs from the header to the content without a gap, so both are encrypted together and the header
+    /// takes its place afterwards: two short runs would take longer than one.
+    fn seal_in_place(&mut self, frame: &mut [u8]) {
         let (header, rest) = frame.split_first_chunk_mut::<BLOCK>().expect("a header was reserved");
         let (encrypted, tag) = rest.split_last_chunk_mut::<TAG>().expect("a tag was reserved");
-        encrypted[..3].copy_from_slice(&(size as u32).to_be_bytes()[1..]);
-        encrypted[3..BLOCK].copy_from_slice(&HEADER_DATA);
         self.cipher.apply_keystream(encrypted);
         let (header_tag, content) = encrypted.split_first_chunk_mut::<TAG>().expect("a header tag was reserved");
         *header = *header_tag;
         *header_tag = self.mac.header(header);
         *tag = self.mac.body(content);
+    }
+
+    /// Appends a frame with this header, whatever it says, and this content, whose length is a multiple of 16.
+    #[cfg(feature = "fuzzing")]
+    pub(crate) fn seal_with_header(&mut self, out: &mut BytesMut, header: [u8; BLOCK], content: &[u8]) {
+        let start = out.len();
+        for part in [&[0; BLOCK], &header[..], content, &[0; TAG]] {
+            out.extend_from_slice(part);
+        }
+        self.seal_in_place(&mut out[start..]);
     }
 
     #[cfg(test)]
@@ -117,7 +128,7 @@ impl Egress {
 
 /// The receiving half of a connection. It can be moved to a task of its own.
 pub struct Ingress {
-    cipher: Ctr128BE<Aes256>,
+    cipher: Ctr128BE<Aes256Enc>,
     mac: Mac,
     /// The keystream of the next header, made along with that of the content before it: two short runs would take
     /// longer than one.
@@ -198,7 +209,9 @@ impl Ingress {
 
     /// Checks and decrypts a header and returns the size in it. The rest of the header is not looked at.
     fn open_header(&mut self, header: &[u8; HEADER]) -> Result<usize, FrameError> {
-        let (header, tag) = header.split_first_chunk::<BLOCK>().expect("the header is longer than a block");
+        let ([header, tag], _) = header.as_chunks() else {
+            unreachable!("the header is one block and the tag another")
+        };
         if !bool::from(self.mac.header(header).ct_eq(tag)) {
             return Err(FrameError::HeaderMac);
         }
@@ -211,7 +224,8 @@ impl Ingress {
         if !bool::from(self.mac.body(content).ct_eq(&tag[..])) {
             return Err(FrameError::BodyMac);
         }
-        tag.fill(0);
+        // Where the tag was, the keystream of the next header comes out.
+        *tag = [0; TAG];
         self.cipher.apply_keystream(body);
         let keystream = body.last_chunk_mut().expect("the body holds a tag");
         self.header_keystream = std::mem::take(keystream);
@@ -225,7 +239,7 @@ impl Ingress {
 }
 
 /// RLPx encrypts both directions with one key from counter 0: its known weakness.
-fn keystream(secret: &[u8; 32]) -> Ctr128BE<Aes256> {
+fn keystream(secret: &[u8; 32]) -> Ctr128BE<Aes256Enc> {
     Ctr128BE::new(secret.into(), &[0; BLOCK].into())
 }
 

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use aes::Aes256;
+use aes::Aes256Enc;
 use aes::cipher::{BlockCipherEncrypt, KeyInit};
 use sha3::{Digest, Keccak256};
 
@@ -16,7 +16,7 @@ pub(super) type Tag = [u8; 16];
 /// runs beside other work here, and would have to be waited for there.
 pub(super) struct Mac {
     state: Keccak256,
-    cipher: Aes256,
+    cipher: Aes256Enc,
     mask: Tag,
 }
 
@@ -28,7 +28,7 @@ impl Mac {
     }
 
     pub(super) fn with_state(secret: &[u8; 32], state: Keccak256) -> Self {
-        let cipher = Aes256::new(secret.into());
+        let cipher = Aes256Enc::new(secret.into());
         let mask = encrypt(&cipher, digest(&state));
         Self { state, cipher, mask }
     }
@@ -75,7 +75,7 @@ fn digest(state: &Keccak256) -> Tag {
     tag
 }
 
-fn encrypt(cipher: &Aes256, digest: Tag) -> Tag {
+fn encrypt(cipher: &Aes256Enc, digest: Tag) -> Tag {
     let mut block = digest.into();
     cipher.encrypt_block(&mut block);
     block.into()

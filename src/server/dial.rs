@@ -1,17 +1,16 @@
 //! One dial: from a name or address to a peer.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
-use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::events::Event;
-use super::switch::{Shared, prepare, run_peer};
-use crate::node::{Enode, Host, NodeId};
+use super::switch::{Shared, addresses, run_peer};
+use crate::node::{Enode, NodeId};
 use crate::peer::setup::{self, within};
 use crate::peer::{Direction, Ending, Peer, PeerError, Stage};
 use crate::rlpx::HandshakeError;
+use crate::transport::connect_tcp;
 
 /// A node to be dialled, and who wants to know.
 #[derive(Debug)]
@@ -44,30 +43,11 @@ async fn dial_and_run(
     }
     let dialling = Dialling::begin(shared, enode.node_id()).map_err(failed)?;
     let limit = shared.config.timeouts.dial;
-    let stream = within(&shared.config, Stage::Dial, limit, connect(enode)).await?;
-    let addresses = prepare(&stream).map_err(|error| failed(PeerError::Io(error)))?;
+    let stream = within(&shared.config, Stage::Dial, limit, connect_tcp(enode, limit)).await?;
+    let addresses = addresses(&stream).map_err(|error| failed(PeerError::Io(error)))?;
     let ready = setup::initiate(&shared.config, stream, enode.public_key).await?;
     drop(dialling);
     run_peer(shared, ready, Direction::Outbound, addresses, permit, reply.take()).await
-}
-
-/// Tries the addresses of the host in turn.
-async fn connect(enode: &Enode) -> Result<TcpStream, PeerError> {
-    let unresolved = |source| PeerError::Resolve { host: enode.host.to_string(), source };
-    let addresses: Vec<SocketAddr> = match &enode.host {
-        Host::Ip(ip) => vec![(*ip, enode.tcp_port).into()],
-        Host::Domain(name) => {
-            tokio::net::lookup_host((name.as_str(), enode.tcp_port)).await.map_err(unresolved)?.collect()
-        }
-    };
-    let mut last = unresolved(std::io::ErrorKind::NotFound.into());
-    for address in addresses {
-        match TcpStream::connect(address).await {
-            Ok(stream) => return Ok(stream),
-            Err(source) => last = PeerError::Connect { address, source },
-        }
-    }
-    Err(last)
 }
 
 /// Marks a node as being dialled.

@@ -113,7 +113,9 @@ async fn accept(listener: Option<&TcpListener>) -> io::Result<(TcpStream, Socket
 /// An inbound connection, from its first byte to its end.
 async fn serve(shared: Arc<Shared>, stream: TcpStream, remote_addr: SocketAddr, permit: OwnedSemaphorePermit) {
     let served = async {
-        let addresses = prepare(&stream).map_err(|error| Ending::new(Stage::Encryption, PeerError::Io(error)))?;
+        let failed = |error| Ending::new(Stage::Encryption, PeerError::Io(error));
+        stream.set_nodelay(true).map_err(failed)?;
+        let addresses = addresses(&stream).map_err(failed)?;
         let admit = |key: &crate::PublicKey| shared.peers.admits(&key.node_id());
         let ready = setup::accept(&shared.config, stream, admit).await?;
         run_peer(&shared, ready, Direction::Inbound, addresses, permit, None).await
@@ -124,9 +126,7 @@ async fn serve(shared: Arc<Shared>, stream: TcpStream, remote_addr: SocketAddr, 
     }
 }
 
-/// A lone message is to leave at once.
-pub(super) fn prepare(stream: &TcpStream) -> io::Result<Addresses> {
-    stream.set_nodelay(true)?;
+pub(super) fn addresses(stream: &TcpStream) -> io::Result<Addresses> {
     Ok(Addresses { remote: stream.peer_addr()?, local: stream.local_addr()? })
 }
 

@@ -1,7 +1,7 @@
 //! Frames after devp2p `rlpx.md`, "Framing" and "MAC", with their parts open to change.
 
 use aes::Aes256;
-use aes::cipher::{BlockCipherEncrypt, BlockSizeUser, KeyInit, consts::U16};
+use aes::cipher::{BlockCipherEncrypt, KeyInit, consts::U16};
 use sha3::{Digest, Keccak256};
 
 /// One end of a connection.
@@ -116,11 +116,7 @@ impl Half {
 }
 
 /// Counter mode: XORs `data` with the encryption of `counter`, `counter + 1` and so on.
-pub(crate) fn keystream(
-    cipher: &(impl BlockCipherEncrypt + BlockSizeUser<BlockSize = U16>),
-    counter: u128,
-    data: &mut [u8],
-) {
+pub(crate) fn keystream(cipher: &impl BlockCipherEncrypt<BlockSize = U16>, counter: u128, data: &mut [u8]) {
     for (index, chunk) in data.chunks_mut(16).enumerate() {
         let mut block = counter.wrapping_add(index as u128).to_be_bytes().into();
         cipher.encrypt_block(&mut block);

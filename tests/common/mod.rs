@@ -3,6 +3,7 @@
 
 pub(crate) mod frames;
 pub(crate) mod handshake;
+pub(crate) mod session;
 
 use bytes::BytesMut;
 use capmux::NodeKey;

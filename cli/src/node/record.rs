@@ -1,0 +1,115 @@
+//! An event of a node as a line of text, and as one of JSON.
+
+use std::fmt;
+
+use capmux::{Direction, Ending, Event, Peer};
+use serde::Serialize;
+
+use crate::exit::{Exit, Failure};
+
+/// How much of a node id a line of text shows.
+const SHOWN_ID: usize = 16;
+
+/// An event: its field names in JSON are promised.
+#[derive(Debug, Serialize)]
+pub(super) struct Record {
+    event: &'static str,
+    peer: Option<String>,
+    remote_addr: Option<String>,
+    direction: Option<String>,
+    client: Option<String>,
+    stage: Option<String>,
+    reason: Option<String>,
+    by: Option<String>,
+    error: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lost: Option<u64>,
+}
+
+impl Record {
+    /// The record of an event; `None` for a kind of event that this version does not know.
+    pub(super) fn of(event: &Event) -> Option<Self> {
+        Some(match event {
+            Event::Added { peer } => Self::named("added").peer(peer),
+            Event::Dropped { peer, ending } => Self::named("dropped").peer(peer).ending(ending),
+            Event::DialFailed { enode, ending } => Self {
+                peer: Some(enode.node_id().to_string()),
+                remote_addr: Some(format!("{}:{}", enode.host, enode.tcp_port)),
+                direction: Some(Direction::Outbound.to_string()),
+                ..Self::named("dial_failed").ending(ending)
+            },
+            Event::Refused { remote_addr, ending } => Self {
+                remote_addr: Some(remote_addr.to_string()),
+                direction: Some(Direction::Inbound.to_string()),
+                ..Self::named("refused").ending(ending)
+            },
+            Event::Lagged(lost) => {
+                let error = format!("{lost} events are lost: this output is not read fast enough");
+                Self { error: Some(error), lost: Some(*lost), ..Self::named("lagged") }
+            }
+            _ => return None,
+        })
+    }
+
+    pub(super) fn to_json(&self) -> Result<String, Failure> {
+        serde_json::to_string(self)
+            .map_err(|error| Failure::new(Exit::Failed, format!("cannot write an event as JSON: {error}")))
+    }
+
+    fn named(event: &'static str) -> Self {
+        Self {
+            event,
+            peer: None,
+            remote_addr: None,
+            direction: None,
+            client: None,
+            stage: None,
+            reason: None,
+            by: None,
+            error: None,
+            lost: None,
+        }
+    }
+
+    fn peer(self, peer: &Peer) -> Self {
+        Self {
+            peer: Some(peer.id().to_string()),
+            remote_addr: peer.remote_addr().map(|address| address.to_string()),
+            direction: Some(peer.direction().to_string()),
+            client: Some(peer.client_id().to_string()),
+            ..self
+        }
+    }
+
+    fn ending(self, ending: &Ending) -> Self {
+        Self {
+            stage: Some(ending.stage().to_string()),
+            reason: ending.reason().map(|reason| reason.to_string()),
+            by: Some(ending.by().to_string()),
+            error: Some(ending.to_string()),
+            ..self
+        }
+    }
+}
+
+impl fmt::Display for Record {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:<11}", self.event)?;
+        if let Some(peer) = &self.peer {
+            write!(f, " {peer:.SHOWN_ID$}")?;
+        }
+        for part in [&self.direction, &self.remote_addr, &self.client].into_iter().flatten() {
+            write!(f, " {part}")?;
+        }
+        if let Some(by) = &self.by {
+            write!(f, ", ended by {by}")?;
+        }
+        if let Some(stage) = &self.stage {
+            write!(f, " in the {stage}")?;
+        }
+        if let Some(reason) = self.reason.as_ref().filter(|_| self.by.as_deref() == Some("local")) {
+            write!(f, ", telling it {reason:?}")?;
+        }
+        self.error.as_ref().map_or(Ok(()), |error| write!(f, ": {error}"))
+    }
+}

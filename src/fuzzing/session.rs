@@ -1,0 +1,285 @@
+//! A session, driven by a list of operations and compared with a small model of what it must do.
+
+use std::time::{Duration, Instant};
+
+use arbitrary::{Result, Unstructured};
+use bytes::{Bytes, BytesMut};
+
+use super::choice;
+use super::handshake::public_keys;
+use super::messages::payload;
+use crate::p2p::{
+    BaseMessage, Capability, Event, Hello, LivenessSettings, MessageEncoder, MessageId, Registered, Session,
+    SessionError, TimerAction,
+};
+use crate::rlpx::{Compressor, Ingress, inside};
+
+/// A session in virtual time. It delivers exactly the messages that were meant for it, keeps to the sizes and rates
+/// that it promises, and its clock does what the settings say. Returns how many messages were delivered.
+///
+/// The input: the version and the capabilities of the other end (1 byte each), the three settings of the clock (1 byte
+/// each), and operations of a byte and what belongs to it.
+pub fn session(data: &[u8]) -> usize {
+    run(&mut Unstructured::new(data)).unwrap_or(0)
+}
+
+fn run(input: &mut Unstructured<'_>) -> Result<usize> {
+    let mut driver = Driver::new(input)?;
+    // One error ends the session.
+    while !input.is_empty() && driver.step(input)? {}
+    Ok(driver.delivered)
+}
+
+/// What this end offers.
+fn registered() -> Vec<Registered> {
+    [("bzz", 1, 3, 64), ("eth", 68, 17, 1000), ("eth", 69, 18, 2000)]
+        .map(|(name, version, length, max_message_size)| Registered {
+            capability: Capability::new(name, version).expect("the name is valid"),
+            length,
+            max_message_size,
+        })
+        .into()
+}
+
+/// A Hello that offers of `registered` what `offered` has a bit for.
+fn remote_hello(version: u64, offered: u8) -> Hello {
+    let all = registered().into_iter().map(|own| own.capability).enumerate();
+    let capabilities = all.filter(|(index, _)| offered & 1 << index != 0).map(|(_, capability)| capability).collect();
+    Hello { version, client_id: "fuzz".into(), capabilities, listen_port: 0, public_key: public_keys().1 }
+}
+
+struct Driver {
+    session: Session,
+    /// The other end's half of the encryption, and ours.
+    encoder: MessageEncoder,
+    ingress: Ingress,
+    now: Instant,
+    clock: Clock,
+    base: BaseRate,
+    delivered: usize,
+}
+
+impl Driver {
+    fn new(input: &mut Unstructured<'_>) -> Result<Self> {
+        let hello = remote_hello(4 + u64::from(choice(input, 3)?), choice(input, 8)?);
+        let mut seconds = || Ok(Duration::from_secs(1 + u64::from(input.arbitrary::<u8>()?)));
+        let (ping_after, pong_timeout) = (seconds()?, seconds()?);
+        let settings =
+            LivenessSettings { ping_after, pong_timeout, idle_timeout: ping_after + pong_timeout + seconds()? };
+        assert_eq!(settings.check(), Ok(()));
+        let now = Instant::now();
+        let (egress, ingress) = inside::direction();
+        let session = Session::new(hello, &registered(), settings, now);
+        let mut encoder = MessageEncoder::new(egress);
+        if session.is_compressed() {
+            encoder.enable_snappy();
+        }
+        let clock = Clock { settings, last_inbound: now, ping_sent: None };
+        Ok(Self { session, encoder, ingress, now, clock, base: BaseRate::new(now), delivered: 0 })
+    }
+
+    /// Does one operation and tells whether the session goes on.
+    fn step(&mut self, input: &mut Unstructured<'_>) -> Result<bool> {
+        match choice(input, 10)? {
+            0 | 1 => self.message(input),
+            2 => self.damaged_message(input),
+            3 => self.base_message(input),
+            4 => {
+                let content = Bytes::copy_from_slice(payload(input)?);
+                let outcome = self.receive(content);
+                Ok(self.check_any(outcome))
+            }
+            5 => {
+                self.now += Duration::from_millis(u64::from(u16::from_be_bytes(input.arbitrary()?)));
+                Ok(true)
+            }
+            6 => {
+                let pause = Duration::from_millis(u64::from(u16::from_be_bytes(input.arbitrary()?)));
+                // A pause is over when it is reported.
+                self.now += pause;
+                self.session.excuse(pause);
+                self.clock.excuse(pause);
+                Ok(true)
+            }
+            7 => {
+                self.session.inbound(self.now);
+                self.clock.last_inbound = self.now;
+                Ok(true)
+            }
+            8 => {
+                let expected = self.clock.ping(self.now);
+                assert_eq!(self.session.ping(self.now), expected, "two Pings outstanding, or none allowed");
+                Ok(true)
+            }
+            _ => Ok(self.poll()),
+        }
+    }
+
+    fn poll(&mut self) -> bool {
+        let polled = self.session.poll(self.now);
+        assert_eq!(polled, self.clock.poll(self.now));
+        match polled {
+            Ok(TimerAction::Wait(until)) => assert!(until > self.now, "a deadline that has passed"),
+            Ok(TimerAction::Ping) => assert!(!self.session.ping(self.now), "the Ping is not outstanding"),
+            Err(error) => {
+                assert!(error.disconnect_reason().is_some());
+                return false;
+            }
+        }
+        true
+    }
+
+    /// A message as the other end would send it: delivered as it is, or refused for its id or its size.
+    fn message(&mut self, input: &mut Unstructured<'_>) -> Result<bool> {
+        let id = MessageId::new(0x10 + u64::from(input.arbitrary::<u8>()? % 48));
+        let data = payload(input)?;
+        let content = self.seal(|encoder, wire| encoder.message(id, data, wire).expect("it fits a frame"));
+        let located = self.session.shared().locate(id);
+        let outcome = self.receive(content);
+        let Some((place, code)) = located else {
+            assert_eq!(outcome, Err(SessionError::UnknownMessageId { id: id.value() }));
+            return Ok(false);
+        };
+        let limit = self.session.shared()[place].max_message_size;
+        if data.len() > limit {
+            let refused = matches!(outcome, Err(SessionError::MessageTooLarge { .. } | SessionError::Snappy { .. }));
+            assert!(refused, "{} bytes, where the limit is {limit}", data.len());
+            return Ok(false);
+        }
+        assert_eq!(outcome, Ok(Event::Message { place, code, payload: Bytes::copy_from_slice(data) }));
+        self.delivered += 1;
+        Ok(true)
+    }
+
+    /// A message whose compressed form was changed: delivered within the limit, or refused.
+    fn damaged_message(&mut self, input: &mut Unstructured<'_>) -> Result<bool> {
+        let id = MessageId::new(0x10 + u64::from(input.arbitrary::<u8>()? % 24));
+        let mut compressed = BytesMut::new();
+        Compressor::default().compress(payload(input)?, &mut compressed);
+        let place = usize::from(u16::from_be_bytes(input.arbitrary()?)) % compressed.len();
+        compressed[place] ^= input.arbitrary::<u8>()?;
+        let content = self.seal(|encoder, wire| encoder.seal_plain(id, &compressed, wire).expect("it fits a frame"));
+        let outcome = self.receive(content);
+        Ok(self.check_any(outcome))
+    }
+
+    fn base_message(&mut self, input: &mut Unstructured<'_>) -> Result<bool> {
+        let (kind, code) = (choice(input, 4)?, input.arbitrary()?);
+        let message = match kind {
+            0 => BaseMessage::Disconnect(crate::DisconnectReason::from_code(code)),
+            1 => BaseMessage::Ping,
+            _ => BaseMessage::Pong,
+        };
+        let content = self.seal(|encoder, wire| encoder.base(message, wire));
+        let (asked, unsolicited) = (self.clock.ping_sent, self.session.unsolicited_pongs());
+        let outcome = self.receive(content);
+        match (message, &outcome) {
+            (BaseMessage::Disconnect(reason), _) => {
+                // An end that compresses its Disconnect is understood as well.
+                assert_eq!(outcome, Err(SessionError::Disconnected(Some(reason))));
+            }
+            (BaseMessage::Ping, Ok(event)) => assert_eq!(*event, Event::Ping),
+            (BaseMessage::Pong, Ok(event)) => {
+                assert_eq!(*event, Event::Pong(asked.map(|sent| self.now - sent)));
+                assert_eq!(self.session.unsolicited_pongs(), unsolicited + u64::from(asked.is_none()));
+            }
+            (_, Err(error)) => assert_eq!(*error, SessionError::BaseMessageFlood),
+        }
+        Ok(self.check_any(outcome))
+    }
+
+    /// The content of a frame, after it went through the encryption.
+    fn seal(&mut self, write: impl FnOnce(&mut MessageEncoder, &mut BytesMut)) -> Bytes {
+        let mut wire = BytesMut::new();
+        write(&mut self.encoder, &mut wire);
+        let content = self.ingress.open(&mut wire, usize::MAX).expect("it was sealed for this end");
+        content.expect("it is whole").freeze()
+    }
+
+    /// Gives a frame to the session, and to the model what it learns from that.
+    fn receive(&mut self, content: Bytes) -> std::result::Result<Event, SessionError> {
+        let outcome = self.session.receive(content, self.now);
+        self.clock.last_inbound = self.now;
+        match &outcome {
+            Ok(Event::Ping | Event::Ignored) => self.base.admitted(self.now),
+            Ok(Event::Pong(_)) => {
+                self.base.admitted(self.now);
+                self.clock.ping_sent = None;
+            }
+            Ok(_) => {}
+            Err(SessionError::BaseMessageFlood) => self.base.refused(),
+            Err(error) => assert!(!error.to_string().contains(char::is_control), "control characters are shown"),
+        }
+        outcome
+    }
+
+    /// What holds for every outcome; tells whether the session goes on.
+    fn check_any(&self, outcome: std::result::Result<Event, SessionError>) -> bool {
+        if let Ok(Event::Message { place, code, payload }) = &outcome {
+            let protocol = &self.session.shared()[*place];
+            assert!(*code < protocol.length && payload.len() <= protocol.max_message_size);
+        }
+        outcome.is_ok()
+    }
+}
+
+/// The model of the clock.
+struct Clock {
+    settings: LivenessSettings,
+    last_inbound: Instant,
+    ping_sent: Option<Instant>,
+}
+
+impl Clock {
+    fn ping(&mut self, now: Instant) -> bool {
+        let allowed = self.ping_sent.is_none();
+        self.ping_sent = self.ping_sent.or(Some(now));
+        allowed
+    }
+
+    fn excuse(&mut self, pause: Duration) {
+        self.last_inbound += pause;
+        self.ping_sent = self.ping_sent.map(|sent| sent + pause);
+    }
+
+    fn poll(&mut self, now: Instant) -> std::result::Result<TimerAction, SessionError> {
+        let LivenessSettings { ping_after, pong_timeout, idle_timeout } = self.settings;
+        let silence = now - self.last_inbound;
+        let waited = self.ping_sent.map(|sent| now - sent);
+        if silence >= idle_timeout {
+            return Err(SessionError::IdleTimeout { limit: idle_timeout });
+        }
+        let left = match waited {
+            Some(waited) if waited >= pong_timeout => return Err(SessionError::PingTimeout { limit: pong_timeout }),
+            Some(waited) => (pong_timeout - waited).min(idle_timeout - silence),
+            None if silence >= ping_after => {
+                self.ping_sent = Some(now);
+                return Ok(TimerAction::Ping);
+            }
+            None => ping_after - silence,
+        };
+        Ok(TimerAction::Wait(now + left))
+    }
+}
+
+/// The promise about messages of the base protocol: 64 at once, and one more each 100 ms.
+struct BaseRate {
+    start: Instant,
+    admitted: u128,
+}
+
+impl BaseRate {
+    fn new(start: Instant) -> Self {
+        Self { start, admitted: 0 }
+    }
+
+    fn admitted(&mut self, now: Instant) {
+        self.admitted += 1;
+        let earned = now.duration_since(self.start).as_millis() / 100;
+        assert!(self.admitted <= 64 + earned, "more base messages than the rate allows");
+    }
+
+    fn refused(&self) {
+        assert!(self.admitted >= 64, "a base message was refused before the burst was used up");
+    }
+}

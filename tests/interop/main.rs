@@ -1,0 +1,21 @@
+//! capmux against real nodes over TCP: go-ethereum's `p2p` and ethereumjs' `devp2p`, each in a process of its own.
+//!
+//! The programs are in `geth/` and `ethereumjs/`; they are built here. Where Go, Node.js or the network to fetch their
+//! libraries is missing, a test says `SKIPPED` on stderr and passes; with `CAPMUX_REQUIRE_INTEROP=1` it fails.
+
+#[macro_use]
+mod matrix;
+
+mod capabilities;
+mod devp2p;
+mod disconnect;
+mod echo;
+mod handlers;
+mod hello;
+mod json;
+mod limits;
+mod liveness;
+mod local;
+mod refusal;
+mod remote;
+mod tools;
