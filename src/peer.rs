@@ -82,7 +82,12 @@ pub(crate) struct Addresses {
 }
 
 impl PeerInner {
-    pub(crate) fn new(ready: &Ready, direction: Direction, addresses: Option<Addresses>, total: &Counters) -> Arc<Self> {
+    pub(crate) fn new(
+        ready: &Ready,
+        direction: Direction,
+        addresses: Option<Addresses>,
+        total: &Counters,
+    ) -> Arc<Self> {
         let hello = ready.session.remote();
         Arc::new(Self {
             id: hello.public_key.node_id(),

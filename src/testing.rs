@@ -20,15 +20,15 @@
 //! ```
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
+use crate::peer::driver::Driver;
 use crate::peer::setup::{self, Config, Ready};
-use crate::peer::{
-    Channel, Connection, Counters, Direction, Ending, Message, Peer, PeerInner, driver,
-};
+use crate::peer::{Channel, Connection, Counters, Direction, Ending, Message, Peer, PeerInner};
 use crate::protocol::Protocol;
 use crate::server::{Server, ServerBuilder};
 use crate::{NodeKey, transport::ByteStream};
@@ -190,7 +190,7 @@ fn spawn(
         // The test may not care.
         let _ = reply.send(started.as_ref().map(|(_, inner)| Peer::new(inner.clone())).map_err(Clone::clone));
         if let Ok((ready, inner)) = started {
-            inner.set_ending(driver::run(&config, ready, inner.clone()).await);
+            run_to_end(&config, ready, inner).await;
         }
     });
     setup
@@ -200,13 +200,30 @@ fn spawn(
 fn run(tasks: &mut JoinSet<()>, config: Config, ready: Ready, direction: Direction) -> Peer {
     let (ready, inner) = start(ready, direction);
     let peer = Peer::new(inner.clone());
-    tasks.spawn(async move { inner.set_ending(driver::run(&config, ready, inner.clone()).await) });
+    tasks.spawn(async move { run_to_end(&config, ready, inner).await });
     peer
 }
 
-fn start(ready: Ready, direction: Direction) -> (Ready, std::sync::Arc<PeerInner>) {
+fn start(ready: Ready, direction: Direction) -> (Ready, Arc<PeerInner>) {
     let inner = PeerInner::new(&ready, direction, None, &Counters::default());
     (ready, inner)
+}
+
+/// Runs a session until it ends. The handles of the peer learn of the end when the task is aborted, too.
+async fn run_to_end(config: &Config, ready: Ready, inner: Arc<PeerInner>) {
+    let mut running = Running { inner: inner.clone(), ending: None };
+    running.ending = Some(Driver::start(config, ready, inner).run().await);
+}
+
+struct Running {
+    inner: Arc<PeerInner>,
+    ending: Option<Ending>,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.inner.set_ending(self.ending.take().unwrap_or_else(Ending::abandoned));
+    }
 }
 
 async fn answer(

@@ -2,13 +2,15 @@
 
 mod support;
 
+use std::time::Duration;
+
 use bytes::Bytes;
-use capmux::p2p::{BaseMessage, DisconnectReason, MAX_MESSAGE_SIZE, MessageId, SessionError};
+use capmux::p2p::{BaseMessage, DisconnectReason, Hello, MAX_MESSAGE_SIZE, MessageId, SessionError};
 use capmux::rlpx::SnappyError;
-use capmux::testing::{Opened, Scripted, expect_message, manual, node, pair};
-use capmux::{Channel, Peer, PeerError, Protocol, SEND_TIMEOUT, SendError};
+use capmux::testing::{self, Opened, Scripted, expect_message, manual, node, pair};
+use capmux::{Channel, NodeKey, Peer, PeerError, Protocol, SEND_TIMEOUT, SendError};
 use support::{
-    assert_elapsed, capability, greet, last_words, noise, poll_at_most, poll_once, read, read_all, read_message,
+    assert_elapsed, capability, greet, hello, last_words, noise, poll_at_most, poll_once, read, read_all, read_message,
     settle, sink, soon,
 };
 use tokio::time::Instant;
@@ -30,7 +32,7 @@ async fn scripted(protocol: impl FnOnce(Protocol) -> Protocol) -> (Scripted, Cha
 /// Sends a message that keeps the writer busy until the other end reads.
 async fn plug(channel: &Channel) {
     let places = channel.capacity();
-    channel.try_send(0, noise(1, PLUG)).unwrap();
+    channel.try_send(0, noise(1, PLUG)).expect("there is a place");
     while channel.capacity() < places {
         tokio::task::yield_now().await;
     }
@@ -82,7 +84,8 @@ async fn send_waits_for_a_place_and_try_send_does_not() {
 
     let since = Instant::now();
     assert_eq!(channel.send(1, "too late").await, Err(SendError::Timeout), "R15");
-    assert_elapsed(since, SEND_TIMEOUT, "R15");
+    assert_elapsed(since, Duration::from_secs(10), "R15");
+    assert_eq!(SEND_TIMEOUT, Duration::from_secs(10), "R15");
 
     let sender = channel.sender();
     let waiting = tokio::spawn(async move { sender.send(1, "third").await });
@@ -168,10 +171,13 @@ async fn sends_are_checked_before_compression() {
 #[tokio::test(start_paused = true)]
 async fn sends_are_checked_after_compression() {
     let (mut scripted, channel, peer) = scripted(|own| own.max_message_size(MAX_MESSAGE_SIZE)).await;
-    let sent = channel.send(0, noise(3, MAX_MESSAGE_SIZE)).await;
-    let Err(SendError::TooLargeCompressed { size, compressed, .. }) = sent else { panic!("R20: {sent:?}") };
-    assert_eq!(size, MAX_MESSAGE_SIZE, "R20");
-    assert!(compressed > MAX_MESSAGE_SIZE, "R20: {compressed}");
+    // The smaller one would have room in a frame as it is.
+    let data = noise(3, MAX_MESSAGE_SIZE);
+    for length in [MAX_MESSAGE_SIZE, MAX_MESSAGE_SIZE - 100] {
+        let sent = channel.send(0, data.slice(..length)).await;
+        let Err(SendError::TooLargeCompressed { size, compressed, .. }) = sent else { panic!("R20: {sent:?}") };
+        assert!(size == length && compressed > MAX_MESSAGE_SIZE - 9, "R20: {size} {compressed}");
+    }
 
     channel.send(0, vec![7; MAX_MESSAGE_SIZE]).await.unwrap();
     let (_, data) = read_message(&mut scripted.connection).await;
@@ -270,4 +276,35 @@ async fn a_channel_and_its_receiver_are_streams() {
     assert_eq!(rest, ["two", "three"], "what has come is there after the end, and then the stream ends");
     assert_eq!(sender.send(0, "").await, Err(SendError::Closed));
     soon(peer.closed()).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_of_version_4_gets_and_sends_messages_uncompressed() {
+    let (own, mut opened) = manual("aaa", 1, 4);
+    let key = NodeKey::random();
+    let mut scripted = testing::script(node().protocol(own.max_message_size(MAX_MESSAGE_SIZE)), &key).await;
+    let hello = Hello { version: 4, ..hello(&key, A) };
+    scripted.connection.send_hello(&hello).await.unwrap();
+    assert_eq!(read(&mut scripted.connection).await.unwrap().0, MessageId::HELLO);
+    let (peer, mut channel) = opened.next().await;
+    assert_eq!(peer.p2p_version(), 4);
+    scripted.connection.send(MessageId::new(0x11), b"plain").await.unwrap();
+    assert_eq!(expect_message(&mut channel, 1).await.payload, "plain");
+    channel.send(2, "plain").await.unwrap();
+    assert_eq!(read(&mut scripted.connection).await.unwrap(), (MessageId::new(0x12), "plain".into()));
+    let sent = channel.send(0, vec![0; MAX_MESSAGE_SIZE]).await;
+    assert!(
+        matches!(sent, Err(SendError::TooLarge { size: MAX_MESSAGE_SIZE, .. })),
+        "R20: the id has no room: {sent:?}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn queues_can_be_as_long_as_there_are_numbers() {
+    let (mut scripted, mut channel, _) =
+        scripted(|own| own.inbox_messages(usize::MAX).queue_messages(usize::MAX)).await;
+    scripted.connection.send(MessageId::new(0x10), b"in").await.unwrap();
+    assert_eq!(expect_message(&mut channel, 0).await.payload, "in", "R77: tokio's limit does not show");
+    channel.send(0, "out").await.unwrap();
+    assert_eq!(read_message(&mut scripted.connection).await.1, "out");
 }

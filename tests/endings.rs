@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use capmux::p2p::{DisconnectReason, MessageId, SessionError};
-use capmux::testing::{manual, node};
+use capmux::testing::{manual, node, pair};
 use capmux::{Ending, NodeKey, Party, PeerError, Protocol, SendError, Stage};
 use support::raw::{Raw, connect, read_to_end};
 use support::{
@@ -80,6 +80,9 @@ impl std::error::Error for Because {
     }
 }
 
+/// How many messages a handler sends before it ends.
+const LAST_WORDS: usize = 64;
+
 /// What a handler makes of the first message it gets.
 async fn outcome(payload: &[u8]) -> Result<(), capmux::BoxError> {
     match payload {
@@ -88,7 +91,7 @@ async fn outcome(payload: &[u8]) -> Result<(), capmux::BoxError> {
         b"panic" => panic!("it panicked"),
         b"reason" => Err(DisconnectReason::UselessPeer.into()),
         b"wrapped" => Err(Box::new(Because(DisconnectReason::Unknown(0x99)))),
-        other => Err(rlp::decode::<u64>(other).map(drop).unwrap_err().into()),
+        other => Ok(rlp::decode::<u64>(other).map(drop)?),
     }
 }
 
@@ -96,7 +99,9 @@ async fn outcome(payload: &[u8]) -> Result<(), capmux::BoxError> {
 async fn handler_ending(payload: &[u8]) -> (Ending, Option<DisconnectReason>) {
     let first = Protocol::from_fn("aaa", 1, 1, |_peer, mut channel| async move {
         let message = channel.recv().await.expect("a message");
-        channel.send(0, "last words").await?;
+        for _ in 0..LAST_WORDS {
+            channel.try_send(0, noise(1, 4000))?;
+        }
         outcome(&message.payload).await
     });
     let siblings = Arc::default();
@@ -104,9 +109,11 @@ async fn handler_ending(payload: &[u8]) -> (Ending, Option<DisconnectReason>) {
     let (mut scripted, peer) = greet(protocols, &[("aaa", 1), ("bbb", 1)]).await;
     settle().await;
     assert_eq!(siblings.load(Ordering::SeqCst), 1);
-    scripted.connection.send(MessageId::new(0x10), payload).await.unwrap();
-    if payload != b"panic" {
-        assert_eq!(read_message(&mut scripted.connection).await.1, "last words", "R7: what it had sent comes first");
+    scripted.connection.send(MessageId::new(0x10), payload).await.expect("sent");
+    settle().await;
+    // More than the pipe holds and the writer takes at a time: most of it is still queued when the handler ends.
+    for _ in 0..if payload == b"panic" { 0 } else { LAST_WORDS } {
+        assert_eq!(read_message(&mut scripted.connection).await.1.len(), 4000, "R7: what it had sent comes first");
     }
     let said = last_words(&mut scripted.connection).await;
     drop(scripted.connection);
@@ -278,13 +285,14 @@ async fn a_shutdown_delivers_what_was_sent_and_says_goodbye() {
     let client = start(node().protocol(other)).await;
     let at_client = dial(&client, &server).await;
     let ((at_server, sender), (_, mut receiver)) = (opened.next().await, received.next().await);
+    // The writer takes them in several turns.
     for number in 0..500u64 {
-        sender.try_send(0, number.to_be_bytes().to_vec()).unwrap();
+        sender.try_send(0, [&number.to_be_bytes()[..], &[0; 1000]].concat()).unwrap();
     }
     let reading = tokio::spawn(async move {
         let mut numbers = 0u64..;
         while let Some(message) = receiver.recv().await {
-            assert_eq!(message.payload, numbers.next().unwrap().to_be_bytes()[..], "R63");
+            assert_eq!(message.payload[..8], numbers.next().unwrap().to_be_bytes(), "R63");
         }
         numbers.start
     });
@@ -318,7 +326,8 @@ async fn a_shutdown_under_load_takes_three_seconds_at_most() {
     let hello = stuck.hello(&hello(&key, &[("aaa", 1), ("bbb", 1)]));
     stuck.stream.write_all(&hello).await.unwrap();
     let (_, channel) = soon(opened.next()).await;
-    while channel.try_send(0, noise(1, 512 * 1024)) != Err(SendError::Full) {
+    let data = noise(1, 512 * 1024);
+    while channel.try_send(0, data.clone()) != Err(SendError::Full) {
         settle().await;
     }
     let mut pending = Vec::new();
@@ -369,4 +378,15 @@ async fn a_server_that_is_dropped_leaves_nothing_behind() {
     settle().await;
     assert_eq!(handlers.load(Ordering::SeqCst), 0, "R8");
     bind_again(address).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pair_that_is_dropped_ends_the_peers() {
+    let pair = pair(node().protocol(sink("aaa", 1)), node().protocol(sink("aaa", 1))).await;
+    let peers = [pair.at_first.clone(), pair.at_second.clone()];
+    assert!(peers.iter().all(|peer| peer.ending().is_none()));
+    drop(pair);
+    for peer in peers {
+        assert_eq!(soon(peer.closed()).await.stage(), Stage::Session, "R74: who waits for it is not left waiting");
+    }
 }

@@ -179,15 +179,19 @@ async fn a_handler_that_reads_nothing_pauses_its_peer_and_then_ends_it() {
     assert_eq!(last_words(&mut connection).await, Some(DisconnectReason::NetworkError), "R10: and told why");
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_slow_handler_that_gets_on_keeps_its_peer() {
-    let slow = Protocol::from_fn("aaa", 1, 1, |_peer, mut channel| async move {
+/// A protocol whose handler needs 19 seconds for a message.
+fn slow_reader() -> Protocol {
+    Protocol::from_fn("aaa", 1, 1, |_peer, mut channel| async move {
         while channel.recv().await.is_some() {
             sleep(secs(19)).await;
         }
         Ok(())
-    });
-    let (mut scripted, peer) = greet(node().protocol(slow.inbox_messages(1)), A).await;
+    })
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_handler_that_gets_on_keeps_its_peer() {
+    let (mut scripted, peer) = greet(node().protocol(slow_reader().inbox_messages(1)), A).await;
     for _ in 0..12 {
         scripted.connection.send(MessageId::new(0x10), b"slow").await.unwrap();
     }
@@ -197,6 +201,23 @@ async fn a_slow_handler_that_gets_on_keeps_its_peer() {
     let next = read(&mut scripted.connection).await.unwrap();
     assert_eq!(next.0, MessageId::PING, "R10 R24: it read them all, and then there was silence: {next:?}");
     assert_eq!(peer.traffic().messages_received, 12, "R10");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pong_that_this_end_did_not_read_in_time_is_not_late() {
+    // Whether the clock or the pipe is looked at first is left to chance.
+    for _ in 0..10 {
+        let (mut scripted, peer) = greet(node().protocol(slow_reader().inbox_messages(1)), A).await;
+        assert_eq!(read(&mut scripted.connection).await.unwrap().0, MessageId::PING);
+        sleep(secs(5)).await;
+        for _ in 0..3 {
+            scripted.connection.send(MessageId::new(0x10), b"slow").await.unwrap();
+        }
+        settle().await;
+        scripted.connection.send_base(BaseMessage::Pong).await.unwrap();
+        sleep(secs(20)).await;
+        assert!(peer.round_trip_time().is_some(), "R10 R25: it came while nothing was read: {:?}", peer.ending());
+    }
 }
 
 #[tokio::test]
@@ -267,6 +288,21 @@ async fn an_id_past_the_last_range_is_a_breach() {
         assert!(matches!(ending.error(), PeerError::Session(error) if *error == expected), "R5 H56: {ending}");
         assert!(ending.to_string().contains(&format!("{id:#x}")), "R5: {ending}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_handler_that_drops_its_receiver_misses_messages_at_no_cost() {
+    let (own, mut opened) = manual("aaa", 1, 1);
+    let (mut scripted, peer) = greet(node().protocol(own.inbox_messages(1)), A).await;
+    let (sender, receiver) = opened.next().await.1.split();
+    drop(receiver);
+    for _ in 0..100 {
+        scripted.connection.send(MessageId::new(0x10), &noise(5, 3000)).await.unwrap();
+    }
+    settle().await;
+    assert_eq!(peer.traffic().messages_received, 100, "R11: reading goes on");
+    sender.send(0, "still here").await.unwrap();
+    assert_eq!(read_message(&mut scripted.connection).await.1, "still here", "R11");
 }
 
 /// What somebody on the way does to the next bytes from the end that dialled.

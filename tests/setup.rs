@@ -4,19 +4,17 @@ mod support;
 
 use std::time::Duration;
 
-use bytes::BytesMut;
-use capmux::node::Host;
-use capmux::p2p::{DisconnectReason, HelloError, MAX_BASE_MESSAGE_SIZE, MessageEncoder, MessageId, SessionError};
-use capmux::rlpx::{FrameError, HandshakeError, HandshakeRandom, Initiator, Recipient, Step};
+use capmux::p2p::{DisconnectReason, HelloError, MAX_BASE_MESSAGE_SIZE, MessageId, SessionError};
+use capmux::rlpx::{FrameError, HandshakeRandom, Initiator, Recipient, Step};
 use capmux::testing::{self, Scripted, node};
 use capmux::{Connection, Ending, Enode, Event, NodeKey, Party, PeerError, Server, Stage};
 use support::raw::{Raw, auth, connect, drip, read_to_end};
 use support::{
-    added, assert_elapsed, dropped, echo, enode, event, greet, hello, last_words, listening, refused, sink, soon, start,
+    added, assert_elapsed, dropped, echo, enode, event, hello, last_words, listening, refused, sink, soon, start,
 };
 use tokio::io::AsyncWriteExt;
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
-use tokio::time::{Instant, timeout};
+use tokio::net::TcpStream;
+use tokio::time::Instant;
 
 const A: &[(&str, u64)] = &[("aaa", 1)];
 
@@ -32,7 +30,7 @@ async fn scripted(key: &NodeKey) -> Scripted {
 /// Sends this as the first message: how the node refuses it, and what it says.
 async fn refusal(id: MessageId, data: &[u8]) -> (Ending, Option<DisconnectReason>) {
     let mut scripted = scripted(&NodeKey::random()).await;
-    scripted.connection.send(id, data).await.unwrap();
+    scripted.connection.send(id, data).await.expect("sent");
     let said = last_words(&mut scripted.connection).await;
     let ending = soon(scripted.peer()).await.expect_err("the node refuses it");
     assert_eq!(ending.stage(), Stage::Hello, "{ending}");
@@ -65,8 +63,6 @@ async fn a_hello_that_will_not_do_is_refused_with_its_reason() {
         data[start..].copy_from_slice(&id);
         data
     };
-    let own = scripted(&key).await.connection.remote().to_bytes();
-    assert_ne!(own, key.public_key().to_bytes());
     for (data, error, reason) in [
         (with_id([0; 64]), HelloError::NullIdentity, DisconnectReason::InvalidIdentity), // R36 H41
         (
@@ -108,7 +104,9 @@ async fn a_hello_above_2_kib_is_refused_and_unknown_elements_are_not() {
     hello.listen_port = 70_000;
     let mut stream = rlp::RlpStream::new_list(7);
     let encoded = hello.encode();
-    rlp::Rlp::new(&encoded).iter().for_each(|item| drop(stream.append_raw(item.as_raw(), 1)));
+    rlp::Rlp::new(&encoded).iter().for_each(|item| {
+        stream.append_raw(item.as_raw(), 1);
+    });
     stream.append(&"more").append_empty_data();
     let mut scripted = scripted(&key).await;
     scripted.connection.send(MessageId::HELLO, &stream.out()).await.unwrap();
@@ -265,5 +263,124 @@ async fn the_end_of_the_stream_ends_a_session_at_once() {
             "R65 {part}: {ending}"
         );
         read_to_end(&mut raw.stream).await;
+    }
+}
+
+/// Dials again and again, and hangs up when that leads to a peer.
+async fn come_and_go(client: Server, to: Enode) -> usize {
+    let mut times = 0;
+    for _ in 0..12 {
+        match soon(client.dial(&to)).await {
+            Ok(peer) => {
+                peer.disconnect(DisconnectReason::Requested);
+                soon(peer.closed()).await;
+                times += 1;
+            }
+            Err(ending) => {
+                let reason = ending.reason();
+                let full = [Some(DisconnectReason::TooManyPeers), Some(DisconnectReason::AlreadyConnected)];
+                assert!(full.contains(&reason), "R44 R45: {ending}");
+            }
+        }
+    }
+    times
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn peers_that_come_and_go_at_once_are_added_and_dropped_once() {
+    let server = start(listening().protocol(echo()).max_peers(5)).await;
+    let mut events = server.events();
+    let mut clients = tokio::task::JoinSet::new();
+    for _ in 0..8 {
+        clients.spawn(come_and_go(start(node().protocol(echo())).await, enode(&server)));
+    }
+    let times: usize = clients.join_all().await.into_iter().sum();
+    soon(server.shutdown()).await;
+    drop(server);
+    let (mut peers, mut total) = (Vec::new(), 0);
+    while let Some(event) = soon(events.recv()).await {
+        match event {
+            Event::Added { peer, .. } => {
+                total += 1;
+                peers.push(peer);
+            }
+            Event::Dropped { peer, .. } => {
+                let place = peers.iter().position(|one| *one == peer).expect("R66: once, and after it was added");
+                peers.swap_remove(place);
+            }
+            other => assert!(matches!(other, Event::Refused { .. }), "{other:?}"),
+        }
+    }
+    assert!(peers.is_empty() && times > 0 && total >= times, "R8 R66: {peers:?} {total} {times}");
+}
+
+/// Asserts that no four bytes of a secret are shown, in hexadecimal or as a list of numbers, and nothing that looks
+/// like a secret we do not know.
+fn assert_hides(shown: &str, secrets: &[u8]) {
+    let text: String = shown.chars().filter(|character| !character.is_whitespace()).collect();
+    let lower = text.to_lowercase();
+    for bytes in secrets.windows(4) {
+        let list = format!("{bytes:?}").replace(' ', "");
+        assert!(!text.contains(list.trim_matches(['[', ']'])), "R42 H83: {shown}");
+        assert!(!lower.contains(&hex::encode(bytes)), "R42 H83: {shown}");
+    }
+    let longest = lower.split(|character: char| !character.is_ascii_hexdigit()).map(str::len).max();
+    assert!(longest <= Some(16), "R42 H83: of a public key eight bytes are shown: {shown}");
+    assert!(!text.contains("[0x") && !text.contains(",0x"), "R42 H83: {shown}");
+}
+
+/// A random source that remembers.
+fn recorded(first: u8, record: &mut Vec<u8>) -> HandshakeRandom {
+    HandshakeRandom::new(|bytes| {
+        bytes.iter_mut().enumerate().for_each(|(place, byte)| *byte = first.wrapping_add((place * 37) as u8) | 0x81);
+        record.extend_from_slice(bytes);
+    })
+}
+
+#[test]
+fn no_handshake_shows_its_secrets() {
+    let keys = [[0xd1; 32], [0xe7; 32]];
+    let [one, other] = keys.map(|bytes| NodeKey::from_bytes(&bytes).unwrap());
+    let mut secrets = keys.concat();
+    let random = recorded(3, &mut secrets);
+    let (initiator, auth) = Initiator::new(&one, other.public_key(), &random).unwrap();
+    let recipient = Recipient::new(other.clone(), recorded(5, &mut secrets));
+    let mut shown = vec![format!("{one:?} {one:#?} {random:?} {random:#?}")];
+    shown.extend([
+        format!("{initiator:?}"),
+        format!("{initiator:#?}"),
+        format!("{recipient:?}"),
+        format!("{recipient:#?}"),
+    ]);
+    let Step::Done((ack, at_other)) = recipient.receive(&mut &auth[..]).unwrap() else { panic!("it is whole") };
+    let step = initiator.receive(&mut &ack[..]).unwrap();
+    shown.extend([format!("{at_other:?}"), format!("{at_other:#?}"), format!("{step:?}"), format!("{step:#?}")]);
+    for shown in shown {
+        assert_hides(&shown, &secrets);
+    }
+}
+
+#[tokio::test]
+async fn nothing_that_is_connected_shows_its_secrets() {
+    let secrets = [[0xd3; 32], [0xe5; 32]];
+    let [one, other] = secrets.map(|bytes| NodeKey::from_bytes(&bytes).unwrap());
+    let builder = Server::builder(one).listen("127.0.0.1:0".parse().unwrap()).protocol(echo());
+    let before = format!("{builder:?} {builder:#?}");
+    let server = start(builder).await;
+    let mut events = server.events();
+    let raw = Connection::initiate(connect(&server).await, &other, enode(&server).public_key).await.unwrap();
+    let client = start(Server::builder(other).protocol(echo())).await;
+    let peer = soon(client.dial(&enode(&server))).await.unwrap();
+    let event = event(&mut events).await;
+    client.remove_peer(&server.id());
+    let ending = soon(peer.closed()).await;
+    let scripted = scripted(&NodeKey::from_bytes(&secrets[0]).unwrap()).await;
+    for shown in [
+        before,
+        format!("{server:?} {server:#?} {:?} {:?}", server.peers(), server.id()),
+        format!("{raw:?} {raw:#?} {scripted:?} {scripted:#?}"),
+        format!("{peer:?} {peer:#?} {event:?} {event:#?} {ending:?} {ending}"),
+    ] {
+        assert_hides(&shown, &secrets.concat());
     }
 }

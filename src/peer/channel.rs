@@ -237,10 +237,12 @@ impl ChannelSender {
         let SenderLane { outbox, place, .. } = &*self.lane;
         // The timer costs something, and a place is free most of the time.
         match outbox.try_push(*place, outgoing) {
-            Err((SendError::Full, outgoing)) => match tokio::time::timeout(SEND_TIMEOUT, outbox.push(*place, outgoing)).await {
-                Ok(pushed) => pushed,
-                Err(_) => Err(SendError::Timeout),
-            },
+            Err((SendError::Full, outgoing)) => {
+                match tokio::time::timeout(SEND_TIMEOUT, outbox.push(*place, outgoing)).await {
+                    Ok(pushed) => pushed,
+                    Err(_) => Err(SendError::Timeout),
+                }
+            }
             Err((error, _)) => Err(error),
             Ok(()) => Ok(()),
         }

@@ -55,11 +55,7 @@ impl Connection {
     ///
     /// # Errors
     /// [`PeerError::Handshake`], [`PeerError::Io`] and [`PeerError::Closed`].
-    pub async fn initiate(
-        stream: impl Into<ByteStream>,
-        key: &NodeKey,
-        remote: PublicKey,
-    ) -> Result<Self, PeerError> {
+    pub async fn initiate(stream: impl Into<ByteStream>, key: &NodeKey, remote: PublicKey) -> Result<Self, PeerError> {
         let mut stream = stream.into();
         let (mut state, auth) = Initiator::new(key, remote, &random()?)?;
         stream.writer.write_all(&auth).await.map_err(PeerError::Io)?;

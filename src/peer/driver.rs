@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio::task::{self, AbortHandle, JoinError, JoinSet};
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
@@ -29,7 +29,7 @@ const GRACE: Duration = Duration::from_secs(2);
 type HandlerResult = Result<(), BoxError>;
 
 /// The tasks of a peer. Dropping it aborts them all.
-struct Driver {
+pub(crate) struct Driver {
     peer: Arc<PeerInner>,
     reader: Reader,
     outbox: Arc<Outbox>,
@@ -37,26 +37,18 @@ struct Driver {
     handlers: JoinSet<HandlerResult>,
     /// Which handler is which.
     running: Vec<(AbortHandle, Capability)>,
-}
-
-/// Runs a session until it ends, and returns when no task of it is left.
-pub(crate) async fn run(config: &Config, ready: Ready, peer: Arc<PeerInner>) -> Ending {
-    let mut driver = Driver::start(config, ready, peer.clone());
-    let error = driver.until_end(&config.shutdown).await;
-    let ending = Ending::new(Stage::Session, error);
-    driver.finish(&ending).await;
-    tracing::debug!(peer = %peer.id, stage = %ending.stage(), by = %ending.by(), "peer ended: {ending}");
-    ending
+    shutdown: CancellationToken,
 }
 
 impl Driver {
-    fn start(config: &Config, ready: Ready, peer: Arc<PeerInner>) -> Self {
+    /// Starts the handlers and the writer of a session.
+    pub(crate) fn start(config: &Config, ready: Ready, peer: Arc<PeerInner>) -> Self {
         let Ready { connection, session, .. } = ready;
         let protocols: Vec<_> = session.shared().iter().map(|shared| &config.protocols[shared.index]).collect();
         let outbox = Arc::new(Outbox::new(protocols.iter().map(|protocol| protocol.limits().1)));
         let (mut inboxes, mut handlers, mut running) = (Vec::new(), JoinSet::new(), Vec::new());
         for (place, (shared, protocol)) in session.shared().iter().zip(protocols).enumerate() {
-            let (inbox, messages) = mpsc::channel(protocol.limits().0);
+            let (inbox, messages) = mpsc::channel(protocol.limits().0.min(Semaphore::MAX_PERMITS));
             inboxes.push(inbox);
             let sender = ChannelSender::new(outbox.clone(), place, shared.clone(), session.is_compressed());
             let channel = Channel::new(sender, ChannelReceiver::new(messages));
@@ -82,15 +74,23 @@ impl Driver {
             peer: peer.clone(),
             stall_timeout: timeouts.inbox_stall,
         };
-        Self { peer, reader, outbox, writer, handlers, running }
+        Self { peer, reader, outbox, writer, handlers, running, shutdown: config.shutdown.clone() }
+    }
+
+    /// Runs the session until it ends, and returns when no task of it is left.
+    pub(crate) async fn run(mut self) -> Ending {
+        let ending = Ending::new(Stage::Session, self.until_end().await);
+        tracing::debug!(peer = %self.peer.id, by = %ending.by(), "the session ends: {ending}");
+        self.finish(&ending).await;
+        ending
     }
 
     /// Waits for the first thing that ends the session.
-    async fn until_end(&mut self, shutdown: &CancellationToken) -> PeerError {
+    async fn until_end(&mut self) -> PeerError {
         tokio::select! {
             biased;
             reason = self.peer.disconnect_requested() => PeerError::Requested(reason),
-            () = shutdown.cancelled() => PeerError::ShuttingDown,
+            () = self.shutdown.cancelled() => PeerError::ShuttingDown,
             Some(ended) = self.handlers.join_next_with_id() => handler_error(&self.running, ended),
             Some(ended) = self.writer.join_next() => match ended {
                 Ok(Err(error)) => error,

@@ -216,6 +216,12 @@ impl Ending {
         Self { stage, error: Arc::new(error.into()) }
     }
 
+    /// Of a session whose task is being dropped before it could tell.
+    pub(crate) fn abandoned() -> Self {
+        let panicked = std::thread::panicking();
+        Self::new(Stage::Session, if panicked { PeerError::Internal } else { PeerError::ShuttingDown })
+    }
+
     /// How far the connection had come.
     pub fn stage(&self) -> Stage {
         self.stage

@@ -212,7 +212,7 @@ impl Ingress {
         let ([header, tag], _) = header.as_chunks() else {
             unreachable!("the header is one block and the tag another")
         };
-        if !bool::from(self.mac.header(header).ct_eq(tag)) {
+        if !same(&self.mac.header(header), tag) {
             return Err(FrameError::HeaderMac);
         }
         let [a, b, c] = std::array::from_fn(|index| header[index] ^ self.header_keystream[index]);
@@ -221,7 +221,7 @@ impl Ingress {
 
     fn open_body(&mut self, body: &mut [u8]) -> Result<(), FrameError> {
         let (content, tag) = body.split_last_chunk_mut::<TAG>().expect("the body holds a tag");
-        if !bool::from(self.mac.body(content).ct_eq(&tag[..])) {
+        if !same(&self.mac.body(content), tag) {
             return Err(FrameError::BodyMac);
         }
         // Where the tag was, the keystream of the next header comes out.
@@ -236,6 +236,11 @@ impl Ingress {
     pub(super) fn mac(&self) -> &Mac {
         &self.mac
     }
+}
+
+/// Compares two tags in constant time: as one number, which is several times faster than byte by byte.
+fn same(first: &[u8; TAG], second: &[u8; TAG]) -> bool {
+    u128::from_ne_bytes(*first).ct_eq(&u128::from_ne_bytes(*second)).into()
 }
 
 /// RLPx encrypts both directions with one key from counter 0: its known weakness.

@@ -218,9 +218,7 @@ pub enum StartError {
         setting: &'static str,
     },
     /// The client id and the protocols make a Hello above 2 KiB, which no node would accept.
-    #[error(
-        "the client id and the protocols make a Hello of {size} bytes, where the limit is {MAX_BASE_MESSAGE_SIZE}"
-    )]
+    #[error("the client id and the protocols make a Hello of {size} bytes, where the limit is {MAX_BASE_MESSAGE_SIZE}")]
     HelloTooLarge {
         /// Its size.
         size: usize,

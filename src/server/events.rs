@@ -9,7 +9,7 @@ use tokio_stream::wrappers::BroadcastStream;
 use tokio_stream::wrappers::errors::BroadcastStreamRecvError;
 use tokio_stream::{Stream, StreamExt};
 
-use crate::node::Enode;
+use crate::node::{Enode, NodeId};
 use crate::peer::{Ending, Peer};
 
 /// What has happened on a server.
@@ -17,11 +17,13 @@ use crate::peer::{Ending, Peer};
 #[non_exhaustive]
 pub enum Event {
     /// A connection became a peer; its handlers run.
+    #[non_exhaustive]
     Added {
         /// The peer.
         peer: Peer,
     },
     /// A peer is gone, and so are all its tasks. There is exactly one such event for each [`Event::Added`].
+    #[non_exhaustive]
     Dropped {
         /// The peer.
         peer: Peer,
@@ -29,6 +31,7 @@ pub enum Event {
         ending: Ending,
     },
     /// A dial did not lead to a peer.
+    #[non_exhaustive]
     DialFailed {
         /// The node that was dialled.
         enode: Enode,
@@ -36,9 +39,12 @@ pub enum Event {
         ending: Ending,
     },
     /// An inbound connection did not become a peer.
+    #[non_exhaustive]
     Refused {
         /// Where it came from.
         remote_addr: SocketAddr,
+        /// The node that it claimed to be, if it came to that.
+        id: Option<NodeId>,
         /// Why, by whom, and at which stage.
         ending: Ending,
     },
@@ -73,6 +79,8 @@ impl Stream for EventStream {
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Event>> {
         let next = Pin::new(&mut self.events).poll_next(context);
-        next.map(|event| event.map(|event| event.unwrap_or_else(|BroadcastStreamRecvError::Lagged(n)| Event::Lagged(n))))
+        next.map(|event| {
+            event.map(|event| event.unwrap_or_else(|BroadcastStreamRecvError::Lagged(n)| Event::Lagged(n)))
+        })
     }
 }

@@ -13,8 +13,10 @@ use tokio::time::{sleep, timeout};
 use super::dial::{self, DialRequest};
 use super::events::Event;
 use super::peer_set::PeerSet;
+use crate::node::PublicKey;
+use crate::peer::driver::Driver;
 use crate::peer::setup::{self, Config, Ready};
-use crate::peer::{Addresses, Counters, Direction, Ending, Peer, PeerError, PeerInner, Stage, driver};
+use crate::peer::{Addresses, Counters, Direction, Ending, Peer, PeerError, PeerInner, Stage};
 
 /// How long everything may take to end after a shutdown.
 const SHUTDOWN: Duration = Duration::from_secs(3);
@@ -112,17 +114,18 @@ async fn accept(listener: Option<&TcpListener>) -> io::Result<(TcpStream, Socket
 
 /// An inbound connection, from its first byte to its end.
 async fn serve(shared: Arc<Shared>, stream: TcpStream, remote_addr: SocketAddr, permit: OwnedSemaphorePermit) {
+    let mut id = None;
     let served = async {
         let failed = |error| Ending::new(Stage::Encryption, PeerError::Io(error));
         stream.set_nodelay(true).map_err(failed)?;
         let addresses = addresses(&stream).map_err(failed)?;
-        let admit = |key: &crate::PublicKey| shared.peers.admits(&key.node_id());
+        let admit = |key: &PublicKey| shared.peers.admits(id.insert(key.node_id()));
         let ready = setup::accept(&shared.config, stream, admit).await?;
         run_peer(&shared, ready, Direction::Inbound, addresses, permit, None).await
     };
     if let Err(ending) = served.await {
         tracing::debug!(%remote_addr, stage = %ending.stage(), "refused: {ending}");
-        shared.emit(Event::Refused { remote_addr, ending });
+        shared.emit(Event::Refused { remote_addr, id, ending });
     }
 }
 
@@ -148,12 +151,13 @@ pub(super) async fn run_peer(
     }
     let mut membership = Membership { shared: shared.clone(), peer: peer.clone(), inner: inner.clone(), ending: None };
     drop(permit);
+    let driver = Driver::start(&shared.config, ready, inner);
     shared.emit(Event::Added { peer: peer.clone() });
     if let Some(added) = added {
         // Who dialled may have stopped waiting.
         let _ = added.send(Ok(peer));
     }
-    membership.ending = Some(driver::run(&shared.config, ready, inner).await);
+    membership.ending = Some(driver.run().await);
     Ok(())
 }
 
@@ -168,10 +172,7 @@ struct Membership {
 
 impl Drop for Membership {
     fn drop(&mut self) {
-        let ending = self.ending.take().unwrap_or_else(|| {
-            let panicked = std::thread::panicking();
-            Ending::new(Stage::Session, if panicked { PeerError::Internal } else { PeerError::ShuttingDown })
-        });
+        let ending = self.ending.take().unwrap_or_else(Ending::abandoned);
         self.shared.peers.remove(&self.peer);
         self.inner.set_ending(ending.clone());
         self.shared.emit(Event::Dropped { peer: self.peer.clone(), ending });

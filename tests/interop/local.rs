@@ -89,7 +89,7 @@ impl Local {
     pub(crate) async fn added(&mut self) -> Peer {
         loop {
             match self.event().await {
-                Event::Added { peer } => return peer,
+                Event::Added { peer, .. } => return peer,
                 Event::Refused { ending, .. } => panic!("a peer was expected, and refused: {ending}"),
                 _ => {}
             }
@@ -101,7 +101,9 @@ impl Local {
         loop {
             match self.event().await {
                 Event::Refused { ending, .. } => return ending,
-                Event::Added { peer } if peer.direction() == Direction::Inbound => panic!("{peer:?} was not refused"),
+                Event::Added { peer, .. } if peer.direction() == Direction::Inbound => {
+                    panic!("{peer:?} was not refused")
+                }
                 _ => {}
             }
         }

@@ -191,14 +191,14 @@ pub(crate) async fn event(events: &mut EventStream) -> Event {
 
 pub(crate) async fn added(events: &mut EventStream) -> Peer {
     match event(events).await {
-        Event::Added { peer } => peer,
+        Event::Added { peer, .. } => peer,
         other => panic!("a peer should have been added: {other:?}"),
     }
 }
 
 pub(crate) async fn dropped(events: &mut EventStream) -> (NodeId, Ending) {
     match event(events).await {
-        Event::Dropped { peer, ending } => (peer.id(), ending),
+        Event::Dropped { peer, ending, .. } => (peer.id(), ending),
         other => panic!("a peer should have been dropped: {other:?}"),
     }
 }

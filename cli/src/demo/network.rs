@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use capmux::{NodeKey, Peer, Server, Traffic};
 use capmux_echo::Echo;
-use capmux_gossip::{Deliveries, Gossip, Settings};
+use capmux_gossip::{Delivery, Gossip, Settings};
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
@@ -123,7 +124,7 @@ impl Network {
     }
 }
 
-async fn start_node(number: usize, count: usize) -> Result<(Node, Deliveries), capmux::StartError> {
+async fn start_node(number: usize, count: usize) -> Result<(Node, mpsc::Receiver<Delivery>), capmux::StartError> {
     let (echo_protocol, echo) = Echo::new();
     let (gossip_protocol, gossip, deliveries) = Gossip::new(Settings::default());
     let server = Server::builder(NodeKey::random())
@@ -139,7 +140,7 @@ async fn start_node(number: usize, count: usize) -> Result<(Node, Deliveries), c
 }
 
 /// The application of a node: it counts what it is given.
-async fn application(node: usize, mut deliveries: Deliveries, tally: Arc<Tally>) {
+async fn application(node: usize, mut deliveries: mpsc::Receiver<Delivery>, tally: Arc<Tally>) {
     while let Some(delivery) = deliveries.recv().await {
         tally.delivered(node, load::number_of(&delivery.payload));
     }

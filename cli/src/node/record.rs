@@ -30,15 +30,16 @@ impl Record {
     /// The record of an event; `None` for a kind of event that this version does not know.
     pub(super) fn of(event: &Event) -> Option<Self> {
         Some(match event {
-            Event::Added { peer } => Self::named("added").peer(peer),
-            Event::Dropped { peer, ending } => Self::named("dropped").peer(peer).ending(ending),
-            Event::DialFailed { enode, ending } => Self {
+            Event::Added { peer, .. } => Self::named("added").peer(peer),
+            Event::Dropped { peer, ending, .. } => Self::named("dropped").peer(peer).ending(ending),
+            Event::DialFailed { enode, ending, .. } => Self {
                 peer: Some(enode.node_id().to_string()),
                 remote_addr: Some(format!("{}:{}", enode.host, enode.tcp_port)),
                 direction: Some(Direction::Outbound.to_string()),
                 ..Self::named("dial_failed").ending(ending)
             },
-            Event::Refused { remote_addr, ending } => Self {
+            Event::Refused { remote_addr, id, ending, .. } => Self {
+                peer: id.map(|id| id.to_string()),
                 remote_addr: Some(remote_addr.to_string()),
                 direction: Some(Direction::Inbound.to_string()),
                 ..Self::named("refused").ending(ending)

@@ -25,7 +25,6 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
-use capmux::p2p::MAX_MESSAGE_SIZE;
 use capmux::{BoxError, Channel, ChannelSender, NodeId, Peer, Protocol, SendError};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
@@ -37,10 +36,8 @@ const REPLY: u64 = 1;
 /// How many requests to one peer may be unanswered; [`Echo::request`] waits while there are as many.
 pub const MAX_OUTSTANDING: usize = 16;
 
-/// The protocol for a node that only answers.
-///
-/// Messages may be as large as the wire allows, 16 MiB - 1, and one peer can make this node hold eight of them:
-/// [`Protocol::max_message_size`] lowers both.
+/// The protocol for a node that only answers. Messages have the library's default limit of 1 MiB;
+/// [`Protocol::max_message_size`] changes it.
 pub fn protocol() -> Protocol {
     Echo::new().0
 }
@@ -60,7 +57,7 @@ impl Echo {
         let links = Links::default();
         let client = Self { links: links.clone() };
         let protocol = Protocol::from_fn(NAME, 1, 2, move |peer, channel| serve(links.clone(), peer, channel));
-        (protocol.max_message_size(MAX_MESSAGE_SIZE).inbox_messages(8), client)
+        (protocol, client)
     }
 
     /// Sends a request and returns how long its reply took, which had the same payload. While [`MAX_OUTSTANDING`]

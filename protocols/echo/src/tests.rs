@@ -1,3 +1,4 @@
+use capmux::p2p::MAX_MESSAGE_SIZE;
 use capmux::testing::{self, Driven, Opened, Pair, expect_message};
 use capmux::{Channel, DisconnectReason, NodeKey, Party, PeerError, Server};
 use tokio::time::sleep;
@@ -29,7 +30,8 @@ async fn requests_are_answered_with_their_own_bytes() {
 #[tokio::test(start_paused = true)]
 async fn messages_may_be_as_large_as_the_wire_allows() {
     let (own, echo) = Echo::new();
-    let pair = testing::pair(testing::node().protocol(own), testing::node().protocol(protocol())).await;
+    let [own, other] = [own, protocol()].map(|protocol| protocol.max_message_size(MAX_MESSAGE_SIZE));
+    let pair = testing::pair(testing::node().protocol(own), testing::node().protocol(other)).await;
     let answer = echo.request(&pair.at_first, vec![0; MAX_MESSAGE_SIZE]).await;
     assert!(answer.is_ok(), "R20: above the library's default, {answer:?}");
 }

@@ -22,38 +22,28 @@
 //! ```
 //!
 //! # On the wire
-//! Name `gossip`, version 1, one code. Code 0 is the RLP list `[nonce, payload]` of a 64-bit integer, which tells equal
-//! payloads apart, and any bytes. A message is known by the Keccak-256 of all of it, so that nobody can pass off one
-//! message under the id of another. Anything else is a [`Violation`], told as `SubprotocolError`.
-//!
-//! # What is not promised
-//! Who published a message is not known, nor is it proved. A node that joins late misses what was published before, and
-//! copies are lost on the way to peers that read too slowly ([`Gossip::lagged`]) or whose connection ends.
+//! Name `gossip`, version 1, one code. Code 0 is a nonce of 8 bytes, which tells equal payloads apart, and the payload. A
+//! message is known by the Keccak-256 of all of it, so that nobody can pass off one message under the id of another.
 
-mod seen;
-mod wire;
-
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
-use capmux::{BoxError, Channel, ChannelSender, NodeId, Peer, Protocol, SendError};
+use capmux::{BoxError, Channel, ChannelSender, DisconnectReason, NodeId, Peer, Protocol, SendError};
 use sha3::{Digest, Keccak256};
 use tokio::sync::{mpsc, watch};
 
-use seen::Seen;
-pub use wire::{PayloadTooLarge, Violation};
-
 const MESSAGE: u64 = 0;
+const NONCE: usize = 8;
+type Id = [u8; 32];
 
 /// The limits of a node, none of which may be 0.
 #[derive(Debug, Clone, Copy)]
 pub struct Settings {
     /// The largest payload, in bytes. Default 64 KiB. All nodes need the same: who sends more is disconnected.
     pub max_payload: usize,
-    /// How many messages are remembered as seen; the oldest is forgotten first. Default 16,384, about 1.5 MiB. When all
-    /// nodes together publish more than this while a message spreads, messages come again.
+    /// How many messages are remembered as seen, so that they are not delivered again. Default 16,384, about 1.5 MiB.
     pub seen: usize,
     /// How many deliveries wait for the application. Default 256.
     pub deliveries: usize,
@@ -71,16 +61,9 @@ impl Default for Settings {
 pub struct Delivery {
     /// The peer that it came from, which need not be who published it.
     pub from: NodeId,
-    /// What was published. It shares memory with what was read along with it: copy it to keep it for long.
+    /// What was published. It shares memory with what was read with it: copy it to keep it for long.
     pub payload: Bytes,
 }
-
-/// What comes from other nodes, each message once and in no order among nodes.
-///
-/// An application that takes none slows gossip down: this node then relays no more either. When the inbox of a peer is
-/// full as well, reading from that peer pauses, and after `inbox_stall_timeout` it is dropped. An application that wants
-/// none drops the receiver; this node then only relays.
-pub type Deliveries = mpsc::Receiver<Delivery>;
 
 /// The publishing side of a node. Clones are the same node.
 #[derive(Debug, Clone)]
@@ -88,48 +71,43 @@ pub struct Gossip {
     node: Arc<Node>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Node {
     max_payload: usize,
-    seen: Mutex<Seen>,
-    /// Counts connections, to tell them apart.
+    max_seen: usize,
+    /// The ids of the latest messages, and their order, oldest first.
+    seen: Mutex<(HashSet<Id>, VecDeque<Id>)>,
     connections: AtomicU64,
-    /// The peers whose handlers run. A watch, so that an application can wait for them.
+    /// The connections whose handlers run. A watch, so that an application can wait for them.
     peers: watch::Sender<HashMap<u64, ChannelSender>>,
     lagged: AtomicU64,
 }
 
 impl Gossip {
-    /// A protocol to be registered at one server, its publishing side, and what it receives.
+    /// A protocol to be registered at one server, its publishing side, and what comes from other nodes: each message
+    /// once. While nobody takes any, this node relays none either; without the receiver it only relays.
     ///
     /// # Panics
     /// When a setting is 0.
-    pub fn new(settings: Settings) -> (Protocol, Self, Deliveries) {
+    pub fn new(settings: Settings) -> (Protocol, Self, mpsc::Receiver<Delivery>) {
         assert!(settings.max_payload > 0 && settings.seen > 0 && settings.deliveries > 0, "a setting of gossip is 0");
         let (sender, deliveries) = mpsc::channel(settings.deliveries);
-        let node = Arc::new(Node {
-            max_payload: settings.max_payload,
-            seen: Mutex::new(Seen::new(settings.seen)),
-            connections: AtomicU64::default(),
-            peers: watch::Sender::default(),
-            lagged: AtomicU64::default(),
-        });
+        let node = Node { max_payload: settings.max_payload, max_seen: settings.seen, ..Node::default() };
+        let node = Arc::new(node);
         let gossip = Self { node: node.clone() };
         let run = move |peer, channel| serve(node.clone(), sender.clone(), peer, channel);
-        let protocol = Protocol::from_fn("gossip", 1, 1, run);
-        (protocol.max_message_size(settings.max_payload.saturating_add(wire::OVERHEAD)), gossip, deliveries)
+        let limit = settings.max_payload.saturating_add(NONCE);
+        (Protocol::from_fn("gossip", 1, 1, run).max_message_size(limit), gossip, deliveries)
     }
 
-    /// Sends a payload to all peers, which pass it on. It does not come back to this node's own application. Peers whose
-    /// queue is full miss it; nobody is waited for.
-    ///
-    /// # Errors
-    /// [`PayloadTooLarge`].
+    /// Sends a payload to all peers, which pass it on. It does not come back. Peers whose queue is full miss it.
     pub fn publish(&self, payload: impl AsRef<[u8]>) -> Result<(), PayloadTooLarge> {
         let payload = payload.as_ref();
-        wire::check_size(payload, self.node.max_payload)?;
+        if payload.len() > self.node.max_payload {
+            return Err(PayloadTooLarge(payload.len()));
+        }
         let nonce = getrandom::u64().expect("the operating system has randomness");
-        let message = wire::encode(nonce, payload);
+        let message = Bytes::from([&nonce.to_be_bytes(), payload].concat());
         self.node.is_new(&message);
         self.node.relay(&message, None);
         Ok(())
@@ -140,10 +118,8 @@ impl Gossip {
         self.node.lagged.load(Ordering::Relaxed)
     }
 
-    /// Waits until there are at least so many peers to send to: shortly after as many connections were made.
-    ///
-    /// # Cancel safety
-    /// It can be dropped and called again.
+    /// Waits until there are at least so many peers to send to: shortly after as many connections were made. It is
+    /// cancel-safe.
     pub async fn wait_for_peers(&self, count: usize) {
         let mut peers = self.node.peers.subscribe();
         // The sender lives as long as `self`.
@@ -158,14 +134,16 @@ async fn serve(
     peer: Peer,
     mut channel: Channel,
 ) -> Result<(), BoxError> {
-    let registration = Registration::new(node.clone(), channel.sender());
+    let connection = node.connections.fetch_add(1, Ordering::Relaxed);
+    node.peers.send_modify(|peers| drop(peers.insert(connection, channel.sender())));
+    let _registration = Registration { node: node.clone(), connection };
     while let Some(message) = channel.recv().await {
-        let payload = wire::decode(&message.payload, node.max_payload)?;
+        let payload = message.payload.slice_ref(message.payload.get(NONCE..).ok_or(DisconnectReason::ProtocolError)?);
         // The place comes first: a handler that is cancelled while it waits has not marked the message as seen, and
         // another peer's copy is delivered.
         let place = deliveries.reserve().await;
         if node.is_new(&message.payload) {
-            node.relay(&message.payload, Some(registration.connection));
+            node.relay(&message.payload, Some(connection));
             if let Ok(place) = place {
                 place.send(Delivery { from: peer.id(), payload });
             }
@@ -175,9 +153,18 @@ async fn serve(
 }
 
 impl Node {
-    /// Whether a message is seen for the first time, or has been forgotten.
+    /// Whether a message is seen for the first time, or has been forgotten. Remembers it.
     fn is_new(&self, message: &[u8]) -> bool {
-        self.seen.lock().expect("nothing panics under it").insert(Keccak256::digest(message).into())
+        let id = Keccak256::digest(message).into();
+        let (ids, order) = &mut *self.seen.lock().expect("nothing panics under it");
+        let is_new = ids.insert(id);
+        if is_new {
+            order.push_back(id);
+            if order.len() > self.max_seen {
+                order.pop_front().map(|oldest| ids.remove(&oldest));
+            }
+        }
+        is_new
     }
 
     /// Sends a message to all peers but the one on connection `from`. They share its bytes.
@@ -197,19 +184,16 @@ struct Registration {
     connection: u64,
 }
 
-impl Registration {
-    fn new(node: Arc<Node>, peer: ChannelSender) -> Self {
-        let connection = node.connections.fetch_add(1, Ordering::Relaxed);
-        node.peers.send_modify(|peers| drop(peers.insert(connection, peer)));
-        Self { node, connection }
-    }
-}
-
 impl Drop for Registration {
     fn drop(&mut self) {
         self.node.peers.send_modify(|peers| drop(peers.remove(&self.connection)));
     }
 }
+
+/// A payload of so many bytes is above [`Settings::max_payload`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("a payload of {0} bytes is larger than the setting max_payload")]
+pub struct PayloadTooLarge(pub usize);
 
 #[cfg(test)]
 mod tests;

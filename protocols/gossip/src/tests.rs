@@ -1,13 +1,20 @@
 use std::time::Duration;
 
 use capmux::testing::{self, Opened, Pair, expect_message, node};
-use capmux::{DisconnectReason, Enode, PeerError, Server};
+use capmux::{DisconnectReason, Enode, Party, Server};
 use capmux_echo::Echo;
 use tokio::time::timeout;
 
 use super::*;
 
+type Deliveries = mpsc::Receiver<Delivery>;
+
 const LONG: Duration = Duration::from_secs(10);
+
+/// A message in its documented form.
+fn encode(nonce: u64, payload: &[u8]) -> Bytes {
+    [&nonce.to_be_bytes(), payload].concat().into()
+}
 
 /// A peer of the node under test that is in the hands of the test. In memory a node may have any number of them.
 async fn neighbour(protocol: &Protocol) -> (Channel, Pair) {
@@ -57,7 +64,7 @@ async fn a_message_goes_to_all_peers_but_the_one_it_came_from() {
     let (mut first, pair) = neighbour(&protocol).await;
     let (mut second, _pair) = neighbour(&protocol).await;
     gossip.wait_for_peers(2).await;
-    let message = wire::encode(7, b"news");
+    let message = encode(7, b"news");
     first.send(MESSAGE, message.clone()).await.unwrap();
     let relayed = expect_message(&mut second, MESSAGE).await;
     assert_eq!(relayed.payload, message, "the bytes are relayed as they came");
@@ -66,9 +73,9 @@ async fn a_message_goes_to_all_peers_but_the_one_it_came_from() {
 
     // Another copy goes nowhere, another nonce is another message.
     second.send(MESSAGE, message).await.unwrap();
-    second.send(MESSAGE, wire::encode(8, b"news")).await.unwrap();
+    second.send(MESSAGE, encode(8, b"news")).await.unwrap();
     let next = expect_message(&mut first, MESSAGE).await;
-    assert_eq!(next.payload, wire::encode(8, b"news"), "R60: its own message did not return to the first");
+    assert_eq!(next.payload, encode(8, b"news"), "R60: its own message did not return to the first");
     assert_eq!(delivered(&mut deliveries).await, "news");
     nothing_comes(&mut deliveries).await;
     for channel in [&mut first, &mut second] {
@@ -102,18 +109,17 @@ async fn a_slow_peer_loses_its_own_copies_only() {
         payload[..8].copy_from_slice(&number.to_be_bytes());
         gossip.publish(&payload).unwrap();
         let copy = expect_message(&mut fast, MESSAGE).await;
-        assert_eq!(wire::decode(&copy.payload, 4096).unwrap(), payload, "R23: the fast peer gets every one");
+        assert_eq!(copy.payload[NONCE..], payload[..], "R23: the fast peer gets every one");
     }
     assert!(gossip.lagged() > 0, "R23: copies for the slow peer are counted");
     let received = 250 - gossip.lagged();
     for number in 0..received {
         let copy = expect_message(&mut slow, MESSAGE).await;
-        let payload = wire::decode(&copy.payload, 4096).unwrap();
-        assert_eq!(payload[..8], number.to_be_bytes(), "R23: it gets the rest, in order");
+        assert_eq!(copy.payload[NONCE..][..8], number.to_be_bytes(), "R23: it gets the rest, in order");
     }
     gossip.publish("again").unwrap();
     let copy = expect_message(&mut slow, MESSAGE).await;
-    assert_eq!(wire::decode(&copy.payload, 4096).unwrap(), "again", "and has no gap for good");
+    assert_eq!(copy.payload[NONCE..], b"again"[..], "and has no gap for good");
 }
 
 #[tokio::test(start_paused = true)]
@@ -142,15 +148,15 @@ async fn a_slow_application_holds_up_gossip_alone_and_loses_nothing() {
 async fn a_message_whose_handler_was_cancelled_comes_from_another_peer() {
     let (protocol, _gossip, mut deliveries) = Gossip::new(Settings { deliveries: 1, ..Settings::default() });
     let (first, pair) = neighbour(&protocol).await;
-    first.send(MESSAGE, wire::encode(1, b"one")).await.unwrap();
-    first.send(MESSAGE, wire::encode(2, b"two")).await.unwrap();
+    first.send(MESSAGE, encode(1, b"one")).await.unwrap();
+    first.send(MESSAGE, encode(2, b"two")).await.unwrap();
     while deliveries.is_empty() {
         tokio::task::yield_now().await;
     }
     pair.at_first.disconnect(DisconnectReason::Requested);
     pair.at_second.closed().await;
     let (second, _pair) = neighbour(&protocol).await;
-    second.send(MESSAGE, wire::encode(2, b"two")).await.unwrap();
+    second.send(MESSAGE, encode(2, b"two")).await.unwrap();
     assert_eq!([delivered(&mut deliveries).await, delivered(&mut deliveries).await], ["one", "two"]);
     nothing_comes(&mut deliveries).await;
 }
@@ -163,7 +169,7 @@ async fn a_node_whose_application_does_not_listen_relays() {
     let (mut second, _second) = neighbour(&protocol).await;
     gossip.wait_for_peers(2).await;
     for nonce in 0..3 {
-        first.send(MESSAGE, wire::encode(nonce, b"")).await.unwrap();
+        first.send(MESSAGE, encode(nonce, b"")).await.unwrap();
         expect_message(&mut second, MESSAGE).await;
     }
 }
@@ -187,19 +193,14 @@ async fn nothing_is_kept_of_peers_that_are_gone() {
 #[tokio::test(start_paused = true)]
 async fn a_breach_of_the_protocol_ends_the_peer() {
     let (protocol, _gossip, mut deliveries) = Gossip::new(Settings { max_payload: 10, ..Settings::default() });
-    let malformed = |violation: &Violation| matches!(violation, Violation::Malformed(_));
-    let too_large = |violation: &Violation| matches!(violation, Violation::PayloadTooLarge(_));
-    let malformed: fn(&_) -> _ = malformed;
-    for (message, expected) in [(Bytes::from_static(b"\xc1\x05"), malformed), (wire::encode(1, &[0; 11]), too_large)] {
+    for (message, expected) in [
+        (Bytes::from_static(&[0; NONCE - 1]), DisconnectReason::ProtocolError),
+        (encode(1, &[0; 11]), DisconnectReason::ProtocolError),
+    ] {
         let (channel, pair) = neighbour(&protocol).await;
         channel.send(MESSAGE, message).await.unwrap();
-        let ending = pair.at_second.closed().await;
-        assert!(
-            matches!(ending.error(), PeerError::HandlerFailed { source, .. }
-                if source.downcast_ref().is_some_and(expected)),
-            "{ending}"
-        );
-        assert_eq!(pair.at_first.closed().await.reason(), Some(DisconnectReason::SubprotocolError), "R7");
+        assert_eq!(pair.at_first.closed().await.reason(), Some(expected), "R7 R20");
+        assert_eq!(pair.at_second.closed().await.by(), Party::Local);
     }
     nothing_comes(&mut deliveries).await;
 }
@@ -208,7 +209,7 @@ async fn a_breach_of_the_protocol_ends_the_peer() {
 fn limits_hold_for_the_own_application() {
     let (_, gossip, _) = Gossip::new(Settings { max_payload: 10, ..Settings::default() });
     assert_eq!(gossip.publish([0; 10]), Ok(()));
-    assert_eq!(gossip.publish([0; 11]), Err(PayloadTooLarge { size: 11, limit: 10 }), "R20");
+    assert_eq!(gossip.publish([0; 11]), Err(PayloadTooLarge(11)), "R20");
 }
 
 /// A node on TCP that has dialled `to`, if it is to.
@@ -241,4 +242,18 @@ async fn messages_cross_a_line_of_nodes_on_tcp() {
     drop((fourth, late));
     let more = timeout(LONG, at_fourth.recv()).await.expect("deliveries end with the server");
     assert_eq!(more, None);
+}
+
+#[test]
+fn the_oldest_is_forgotten_and_nothing_else() {
+    let node = Node { max_seen: 3, ..Node::default() };
+    for number in 0..100_u8 {
+        assert!(node.is_new(&[number]));
+        for latest in number.saturating_sub(2)..=number {
+            assert!(!node.is_new(&[latest]), "{latest} is among the latest three of {number}");
+        }
+        let (ids, order) = &*node.seen.lock().unwrap();
+        assert!(ids.len() <= 3 && order.len() <= 3, "R23: bounded");
+    }
+    assert!(node.is_new(&[0]), "forgotten long ago");
 }
