@@ -86,3 +86,8 @@ pub use rlp;
 pub use server::{Event, EventStream, Server, ServerBuilder, StartError};
 #[cfg(feature = "net")]
 pub use transport::{ByteStream, connect_tcp};
+
+/// The snippets of the README compile and run.
+#[cfg(all(doctest, feature = "testing"))]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -47,14 +47,14 @@ pub(crate) struct Args {
 }
 
 const AFTER_HELP: &str = "\
-The JSON document has the fields nodes, seconds (how long they talked), connections, handshake_ms, echo (messages,
-rtt_us), gossip (messages, deliveries, expected_deliveries, spread_ms), bytes_sent, bytes_received and errors (an array
-of strings). Times have the fields p50 and p99, which are null where nothing was measured. A message is expected at
+The JSON document has the fields nodes, seconds (how long they talked), connections, handshake_ms, echo (messages, \
+rtt_us), gossip (messages, deliveries, expected_deliveries, spread_ms), bytes_sent, bytes_received and errors (an array \
+of strings). Times have the fields p50 and p99, which are null where nothing was measured. A message is expected at \
 every node but the one that published it; its spread ends when the last of them has it.
 
 Ctrl-C ends the talk early: what is under way still arrives, and the summary is that of what was done.
 
-Exit codes: 0 every message reached every node exactly once, and nothing failed; 1 otherwise; 2 the command line is
+Exit codes: 0 every message reached every node exactly once, and nothing failed; 1 otherwise; 2 the command line is \
 wrong.";
 
 pub(crate) async fn run(args: Args) -> ExitCode {

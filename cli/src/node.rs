@@ -54,14 +54,14 @@ pub(crate) struct Args {
 
 const AFTER_HELP: &str = "\
 With --jsonl every event has these fields, null where they do not apply:
-  event        added, dropped, dial_failed, refused (an inbound connection that did not become a peer), or lagged
-               (events were lost, since this output was not read fast enough; the field lost says how many)
+  event        added, dropped, dial_failed, refused (inbound, and no peer), or lagged
+               (lost events, for this output was not read: the field lost says how many)
   peer         the node id
   remote_addr  IP and port; of a failed dial the host and port that were dialled
   direction    inbound or outbound
   client       what the peer calls itself, escaped and cut at 64 characters
-  stage        how far the connection had come: dial, encryption handshake, Hello exchange, or session
-  reason       the reason that was told in a Disconnect, by whichever end, such as too many peers
+  stage        how far it had come: dial, encryption handshake, Hello exchange or session
+  reason       of a Disconnect, by whichever end, such as too many peers
   by           who ended it: local, remote or network
   error        what happened, in one line
 

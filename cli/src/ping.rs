@@ -48,13 +48,13 @@ pub(crate) struct Args {
 }
 
 const AFTER_HELP: &str = "\
-The JSON document has the fields node_id, remote_addr, client, p2p_version, capabilities (such as [\"eth/69\"]),
-dial_ms, encryption_ms, hello_ms, rtt_ms (an array) and disconnect, which is null unless the connection ended early:
-then it has the fields code (null if no reason was given), name, and by (remote, network or local). It is printed also
+The JSON document has the fields node_id, remote_addr, client, p2p_version, capabilities (such as [\"eth/69\"]), \
+dial_ms, encryption_ms, hello_ms, rtt_ms (an array) and disconnect, which is null unless the connection ended early: \
+then it has the fields code (null if no reason was given), name, and by (remote, network or local). It is printed also \
 when the ping fails; what is not known is null. What the node says of itself is escaped and cut as it is in the text.
 
-Exit codes: 0 done, also when the node disconnects after its Hello as from a useless peer; 1 another failure; 2 the
-command line is wrong; 3 the node cannot be reached; 4 the handshake failed; 5 the node disconnected before a round
+Exit codes: 0 done, also when the node disconnects after its Hello as from a useless peer; 1 another failure; 2 the \
+command line is wrong; 3 the node cannot be reached; 4 the handshake failed; 5 the node disconnected before a round \
 trip was measured; 6 fewer round trips were measured than asked for.";
 
 pub(crate) async fn run(args: Args) -> Result<(), Failure> {
