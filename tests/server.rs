@@ -167,9 +167,11 @@ async fn a_dial_to_a_silent_node_gives_its_place_back() {
     assert_eq!((ending.stage(), ending.by()), (Stage::Encryption, Party::Network), "H18");
     drop(silent);
     let good = start(listening().protocol(echo())).await;
+    let better = start(listening().protocol(echo())).await;
     let mut events = server.events();
     assert!(poll_once(server.dial(&enode(&good))).await.is_none(), "it takes a while");
     assert_eq!(added(&mut events).await.id(), good.id(), "H18: the place is free again, and R64: the dial goes on");
+    assert_eq!(dial(&server, &better).await.id(), better.id(), "R44: a peer does not take a place for dials");
 }
 
 #[tokio::test]
@@ -250,9 +252,16 @@ async fn above_max_pending_a_connection_is_closed_unread() {
     for _ in 0..2 {
         assert_eq!(refused(&mut events).await.stage(), Stage::Encryption);
     }
-    let honest = start(node().protocol(echo())).await;
-    dial(&honest, &server).await;
-    assert_eq!(added(&mut events).await.id(), honest.id(), "R44 H19: a place was free again");
+    let mut honest = Vec::new();
+    for _ in 0..3 {
+        honest.push(start(node().protocol(echo())).await);
+        dial(&honest[honest.len() - 1], &server).await;
+        assert_eq!(
+            Some(added(&mut events).await.id()),
+            honest.last().map(Server::id),
+            "R44 H19: who is a peer is not pending"
+        );
+    }
 }
 
 #[tokio::test]
