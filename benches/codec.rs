@@ -77,7 +77,7 @@ fn handshake(bencher: Bencher<'_, '_>) {
     let remote = bob.public_key();
     bencher.with_inputs(|| (support::randomness(1), Recipient::new(bob.clone(), support::randomness(2)))).bench_values(
         |(random, recipient)| {
-            let (initiator, auth) = Initiator::new(&alice, remote, &random).expect("two different keys");
+            let (initiator, auth) = Initiator::new(&alice, remote, random).expect("two different keys");
             let Ok(Step::Done((ack, at_bob))) = recipient.receive(&mut &auth[..]) else { panic!("the auth is whole") };
             let Ok(Step::Done(at_alice)) = initiator.receive(&mut &ack[..]) else { panic!("the ack is whole") };
             (at_alice, at_bob)

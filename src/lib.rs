@@ -44,7 +44,7 @@
 //! # Cancel safety
 //! [`Channel::recv`] loses no message when it is dropped, [`Channel::send`] has then either queued the message or not
 //! begun to. Neither can bring a connection out of step, at whatever byte it stands: handlers do not touch the socket.
-//! [`Connection`] says of each method whether it may be dropped. Once `send` returns `Ok`, the message is written
+//! What a [`Connection`] reads loses nothing either; what it was writing goes on with the next call. Once `send` returns `Ok`, the message is written
 //! whole or the connection ends.
 //!
 //! # What is not promised
@@ -68,6 +68,7 @@ pub mod rlpx;
 mod server;
 #[cfg(feature = "testing")]
 pub mod testing;
+mod text;
 #[cfg(feature = "net")]
 mod transport;
 

@@ -17,6 +17,6 @@ pub use capability::{
 };
 pub use disconnect::DisconnectReason;
 pub use hello::{ClientId, Hello, HelloError, MAX_BASE_MESSAGE_SIZE, P2P_VERSION, SNAPPY_VERSION};
-pub use liveness::{LivenessSettings, LivenessSettingsError, TimerAction};
-pub use message::{BaseMessage, MAX_MESSAGE_SIZE, MessageEncoder, MessageId};
+pub use liveness::{LivenessSettings, LivenessSettingsError, MAX_TIMEOUT, TimerAction};
+pub use message::{BaseMessage, MAX_ID_LEN, MAX_MESSAGE_SIZE, MessageEncoder, MessageId};
 pub use session::{Event, FIRST_FRAME_LIMIT, Session, SessionError, receive_hello};

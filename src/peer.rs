@@ -69,6 +69,7 @@ pub(crate) struct PeerInner {
     pub(crate) traffic: Counters,
     /// In microseconds plus one; 0 before the first Pong.
     round_trip: AtomicU64,
+    unsolicited_pongs: AtomicU64,
     requested: OnceLock<DisconnectReason>,
     stop: CancellationToken,
     ending: watch::Sender<Option<Ending>>,
@@ -101,6 +102,7 @@ impl PeerInner {
             times: ready.times,
             traffic: total.child(),
             round_trip: AtomicU64::new(0),
+            unsolicited_pongs: AtomicU64::new(0),
             requested: OnceLock::new(),
             stop: CancellationToken::new(),
             ending: watch::Sender::new(None),
@@ -110,6 +112,10 @@ impl PeerInner {
     pub(crate) fn set_round_trip(&self, time: Duration) {
         let micros = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
         self.round_trip.store(micros.saturating_add(1), Ordering::Relaxed);
+    }
+
+    pub(crate) fn unsolicited_pong(&self) {
+        self.unsolicited_pongs.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(crate) fn set_ending(&self, ending: Ending) {
@@ -180,6 +186,11 @@ impl Peer {
     /// How long the last Ping took to be answered; `None` before the first, which follows 15 s of silence.
     pub fn round_trip_time(&self) -> Option<Duration> {
         self.inner.round_trip.load(Ordering::Relaxed).checked_sub(1).map(Duration::from_micros)
+    }
+
+    /// How many Pongs have come that nobody asked for.
+    pub fn unsolicited_pongs(&self) -> u64 {
+        self.inner.unsolicited_pongs.load(Ordering::Relaxed)
     }
 
     /// What has gone over the connection so far.

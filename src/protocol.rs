@@ -121,8 +121,12 @@ impl Protocol {
         Ok(Registered { capability, length: self.length, max_message_size: self.max_message_size })
     }
 
-    pub(crate) fn limits(&self) -> (usize, usize) {
-        (self.inbox_messages, self.queue_messages)
+    pub(crate) fn inbox_limit(&self) -> usize {
+        self.inbox_messages
+    }
+
+    pub(crate) fn queue_limit(&self) -> usize {
+        self.queue_messages
     }
 
     pub(crate) fn handler(&self) -> Arc<dyn ErasedHandler> {

@@ -1,4 +1,4 @@
-//! A strict walk over the items of an RLP list. `rlp`'s own iterator ends silently at a malformed item.
+//! A strict walk over RLP. `rlp`'s own iterator ends silently at a malformed item.
 
 use rlp::{Decodable, DecoderError, PayloadInfo, Rlp};
 
@@ -55,11 +55,68 @@ impl<'a> RlpList<'a> {
     }
 }
 
+/// How deep lists may be nested.
+#[cfg(feature = "net")]
+const MAX_DEPTH: usize = 64;
+
+/// Checks that `bytes` are one item, well-formed all through.
+#[cfg(feature = "net")]
+pub(crate) fn check(bytes: &[u8]) -> Result<(), DecoderError> {
+    let (_, end) = extent(bytes)?;
+    if end == bytes.len() { check_items(bytes, MAX_DEPTH) } else { Err(DecoderError::RlpInconsistentLengthAndData) }
+}
+
+#[cfg(feature = "net")]
+fn check_items(mut bytes: &[u8], depth: usize) -> Result<(), DecoderError> {
+    while !bytes.is_empty() {
+        let (header, end) = extent(bytes)?;
+        if bytes[0] >= 0xc0 {
+            let depth = depth.checked_sub(1).ok_or(DecoderError::Custom("lists are nested too deep"))?;
+            check_items(&bytes[header..end], depth)?;
+        }
+        bytes = &bytes[end..];
+    }
+    Ok(())
+}
+
 /// Where the payload of the item that `bytes` begins with starts and ends.
 fn extent(bytes: &[u8]) -> Result<(usize, usize), DecoderError> {
     let info = PayloadInfo::from(bytes)?;
     match info.header_len.checked_add(info.value_len) {
         Some(end) if end <= bytes.len() => Ok((info.header_len, end)),
         _ => Err(DecoderError::RlpIsTooShort),
+    }
+}
+
+#[cfg(all(test, feature = "net"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_malformed_item_anywhere_is_found() {
+        for good in [&b"\x05"[..], b"\x80", b"\x82\xff\xff", b"\xc0", b"\xc2\x01\x02", b"\xc3\x01\xc1\x05"] {
+            assert!(check(good).is_ok(), "{good:02x?}");
+        }
+        for bad in [&b""[..], b"\x05\x05", b"\xc4\x01\x02\x82\xff", b"\xc2\xc1\x82", b"\xc1", b"\xb8\x01\x05"] {
+            assert!(check(bad).is_err(), "H57 {bad:02x?}");
+        }
+    }
+
+    #[test]
+    fn the_depth_of_lists_is_bounded() {
+        let nested = |depth| {
+            (0..depth).fold(Vec::new(), |inner: Vec<u8>, _| {
+                let mut list = rlp::RlpStream::new_list(1);
+                if inner.is_empty() {
+                    list.begin_list(0)
+                } else {
+                    list.append_raw(&inner, 1)
+                };
+                list.out().into()
+            })
+        };
+        assert!(check(&nested(63)).is_ok());
+        assert!(check(&nested(64)).is_err());
+        assert!(check(&vec![0xc1; 1 << 20]).is_err());
     }
 }

@@ -11,7 +11,7 @@
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let (alice, bob) = (NodeKey::random(), NodeKey::random());
-//! let (initiator, auth) = Initiator::new(&alice, bob.public_key(), &HandshakeRandom::from_os()?)?;
+//! let (initiator, auth) = Initiator::new(&alice, bob.public_key(), HandshakeRandom::from_os()?)?;
 //! let recipient = Recipient::new(bob, HandshakeRandom::from_os()?);
 //! let Step::Done((ack, mut at_bob)) = recipient.receive(&mut &auth[..])? else { unreachable!() };
 //! let Step::Done(mut at_alice) = initiator.receive(&mut &ack[..])? else { unreachable!() };

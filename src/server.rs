@@ -49,8 +49,8 @@ impl Server {
         let (requests, incoming) = mpsc::channel(DIAL_QUEUE);
         let limits = settings.limits;
         let shared = Arc::new(Shared {
+            peers: PeerSet::new(config.public_key.node_id(), limits.peers),
             config,
-            peers: PeerSet::new(limits.peers),
             events: broadcast::Sender::new(settings.event_capacity),
             traffic: Counters::default(),
         });
@@ -109,7 +109,9 @@ impl Server {
         EventStream::new(self.shared.events.subscribe())
     }
 
-    /// Dials a node and waits until it is a peer. If it is one already, that peer is returned.
+    /// Dials a node and waits until it is a peer. If it is one already, or becomes one by its own dial meanwhile, that
+    /// peer is returned. When both ends dial at once, the connection that the node with the smaller id has dialled is
+    /// kept, and the other ended with [`DisconnectReason::AlreadyConnected`].
     ///
     /// # Errors
     /// Why, by whom and at which stage the attempt ended; it is also reported as [`Event::DialFailed`].

@@ -10,6 +10,7 @@ use tokio::net::{TcpStream, lookup_host};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::node::{Enode, Host};
+use crate::p2p::MAX_TIMEOUT;
 use crate::peer::{PeerError, Stage};
 
 pub(crate) type BoxedReader = Box<dyn AsyncRead + Send + Unpin>;
@@ -58,7 +59,7 @@ impl fmt::Debug for ByteStream {
 /// [`PeerError::Resolve`], and [`PeerError::Connect`] or [`PeerError::Timeout`] of the last address.
 pub async fn connect_tcp(enode: &Enode, limit: Duration) -> Result<TcpStream, PeerError> {
     let late = || PeerError::Timeout { stage: Stage::Dial, limit };
-    let deadline = Instant::now() + limit;
+    let deadline = Instant::now() + limit.min(MAX_TIMEOUT);
     let addresses = timeout_at(deadline, resolve(enode)).await.unwrap_or_else(|_| Err(late()))?;
     let mut last = PeerError::Resolve { host: enode.host.to_string(), source: io::ErrorKind::NotFound.into() };
     for (place, address) in addresses.iter().copied().enumerate() {

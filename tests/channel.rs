@@ -83,7 +83,7 @@ async fn send_waits_for_a_place_and_try_send_does_not() {
     assert_eq!(channel.try_send(1, "x"), Err(SendError::Full), "R15: at once");
 
     let since = Instant::now();
-    assert_eq!(channel.send(1, "too late").await, Err(SendError::Timeout), "R15");
+    assert_eq!(channel.send(1, "too late").await, Err(SendError::Timeout { limit: SEND_TIMEOUT }), "R15");
     assert_elapsed(since, Duration::from_secs(10), "R15");
     assert_eq!(SEND_TIMEOUT, Duration::from_secs(10), "R15");
 

@@ -27,7 +27,7 @@ fn an_independent_model_can_dial_and_be_dialled() {
 #[test]
 fn nobody_connects_to_himself() {
     let own = key(2).public_key();
-    let dialled = Initiator::new(&key(2), own, &random(1));
+    let dialled = Initiator::new(&key(2), own, random(1));
     assert_eq!(dialled.err(), Some(HandshakeError::ConnectedToSelf), "H16 R35: dialling our own key");
     let auth = ModelNode::new(2).auth(&own);
     assert_eq!(to_recipient(&auth.seal()).err(), Some(HandshakeError::ConnectedToSelf), "H16 R35: dialled by it");

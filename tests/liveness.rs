@@ -6,7 +6,7 @@ mod common;
 use std::time::{Duration, Instant};
 
 use capmux::p2p::{
-    DisconnectReason, Event, LivenessSettings, LivenessSettingsError, Session, SessionError, TimerAction,
+    DisconnectReason, Event, LivenessSettings, LivenessSettingsError, MAX_TIMEOUT, Session, SessionError, TimerAction,
 };
 use common::session::{frame, hello, registered, session};
 
@@ -144,14 +144,15 @@ fn settings_that_contradict_one_another_are_refused() {
     for (ping_after, pong_timeout, idle_timeout) in [
         (seconds(15), seconds(20), seconds(35)),
         (seconds(59), seconds(2), seconds(60)),
-        (seconds(1), Duration::MAX, seconds(60)),
-        (Duration::MAX, Duration::MAX, Duration::MAX),
+        (seconds(1), MAX_TIMEOUT, MAX_TIMEOUT),
     ] {
         let expected = LivenessSettingsError::PingPastIdle { ping_after, pong_timeout, idle_timeout };
         assert_eq!(check(ping_after, pong_timeout, idle_timeout), Err(expected), "R25 R77");
     }
     for zero in 0..3 {
         let [a, b, c] = std::array::from_fn(|index| seconds(if index == zero { 0 } else { 10 + index as u64 * 50 }));
-        assert_eq!(check(a, b, c), Err(LivenessSettingsError::Zero), "R25 R77");
+        assert_eq!(check(a, b, c), Err(LivenessSettingsError::OutOfRange), "R25 R77");
     }
+    let endless = check(seconds(1), seconds(1), Duration::MAX);
+    assert_eq!(endless, Err(LivenessSettingsError::OutOfRange), "R77: the clock ends before that");
 }

@@ -67,6 +67,8 @@ async fn settings_that_will_not_do_are_named() {
         (listening().max_pending(0), "max_pending"),
         (listening().max_dials(0), "max_dials"),
         (listening().event_capacity(0), "event_capacity"),
+        (listening().event_capacity(usize::MAX), "event_capacity"),
+        (listening().hello_timeout(Duration::MAX), "hello_timeout"),
         (listening().dial_timeout(zero), "dial_timeout"),
         (listening().encryption_timeout(zero), "encryption_timeout"),
         (listening().hello_timeout(zero), "hello_timeout"),
@@ -74,15 +76,17 @@ async fn settings_that_will_not_do_are_named() {
         (listening().inbox_stall_timeout(zero), "inbox_stall_timeout"),
     ] {
         let error = start_error(node).await;
-        assert!(matches!(error, StartError::Zero { setting } if setting == name), "R77 {name}: {error:?}");
+        assert!(matches!(error, StartError::OutOfRange { setting } if setting == name), "R77 {name}: {error:?}");
     }
     let secs = Duration::from_secs;
     let liveness = LivenessSettings { ping_after: secs(30), pong_timeout: secs(30), idle_timeout: secs(60) };
     let error = start_error(node().liveness(liveness)).await.to_string();
     assert!(["ping_after", "pong_timeout", "idle_timeout"].iter().all(|name| error.contains(name)), "R25: {error}");
     start(node().liveness(LivenessSettings { ping_after: secs(29), ..liveness })).await;
-    let error = start_error(node().liveness(LivenessSettings { ping_after: zero, ..liveness })).await;
-    assert!(matches!(error, StartError::Liveness(_)), "R25: {error:?}");
+    for ping_after in [zero, Duration::MAX] {
+        let error = start_error(node().liveness(LivenessSettings { ping_after, ..liveness })).await;
+        assert!(matches!(error, StartError::Liveness(_)), "R25: {error:?}");
+    }
 
     let error = start_error(node().client_id("x".repeat(2000))).await;
     assert!(matches!(error, StartError::HelloTooLarge { size } if size > 2048), "R36: {error:?}");
@@ -210,15 +214,19 @@ async fn above_max_peers_a_node_is_told_so_before_hello() {
 
     let stream = connect(&server).await;
     let address = stream.local_addr().unwrap();
-    let mut connection =
-        soon(Connection::initiate(stream, &NodeKey::random(), enode(&server).public_key)).await.unwrap();
+    let key = NodeKey::random();
+    let mut connection = soon(Connection::initiate(stream, &key, enode(&server).public_key)).await.unwrap();
     let (id, data) = read(&mut connection).await.unwrap();
     assert_eq!((id, &data[..]), (MessageId::DISCONNECT, &b"\xc1\x04"[..]), "R44 H64: in place of a Hello");
     assert!(read(&mut connection).await.is_none(), "R44: and the socket is closed");
     drop(connection);
     match event(&mut events).await {
         Event::Refused { remote_addr, ending, .. } => {
-            assert_eq!((remote_addr, ending.stage(), ending.by()), (address, Stage::Hello, Party::Local), "R44 R68");
+            assert_eq!(
+                (remote_addr, ending.stage(), ending.by()),
+                (Some(address), Stage::Hello, Party::Local),
+                "R44 R68"
+            );
             assert!(matches!(ending.error(), PeerError::TooManyPeers { limit: 1 }), "R44: {ending}");
         }
         other => panic!("R44 R68: {other:?}"),
@@ -274,8 +282,9 @@ async fn a_node_is_a_peer_once() {
     let at_server = added(&mut events).await;
     assert!(dial(&client, &server).await == peer, "R45: whoever dials a peer gets that peer");
 
-    let stream = connect(&server).await;
-    let mut again = soon(Connection::initiate(stream, &key, enode(&server).public_key)).await.unwrap();
+    let mut again = soon(Connection::initiate(connect(&server).await, &key, enode(&server).public_key)).await.unwrap();
+    // It is told once it has proved its key, which the first frame does.
+    again.send_hello(&hello(&key, ECHO)).await.unwrap();
     assert_eq!(last_words(&mut again).await, Some(DisconnectReason::AlreadyConnected), "R45");
     drop(again);
     let ending = refused(&mut events).await;

@@ -311,7 +311,8 @@ async fn peers_that_come_and_go_at_once_are_added_and_dropped_once() {
             other => assert!(matches!(other, Event::Refused { .. }), "{other:?}"),
         }
     }
-    assert!(peers.is_empty() && times > 0 && total >= times, "R8 R66: {peers:?} {total} {times}");
+    // Where a place was lost between the handshake and the Hello, only the client had a peer.
+    assert!(peers.is_empty() && times > 0 && total > 0, "R8 R66: {peers:?} {total} {times}");
 }
 
 /// Asserts that no four bytes of a secret are shown, in hexadecimal or as a list of numbers, and nothing that looks
@@ -343,9 +344,9 @@ fn no_handshake_shows_its_secrets() {
     let [one, other] = keys.map(|bytes| NodeKey::from_bytes(&bytes).unwrap());
     let mut secrets = keys.concat();
     let random = recorded(3, &mut secrets);
-    let (initiator, auth) = Initiator::new(&one, other.public_key(), &random).unwrap();
-    let recipient = Recipient::new(other.clone(), recorded(5, &mut secrets));
     let mut shown = vec![format!("{one:?} {one:#?} {random:?} {random:#?}")];
+    let (initiator, auth) = Initiator::new(&one, other.public_key(), random).unwrap();
+    let recipient = Recipient::new(other.clone(), recorded(5, &mut secrets));
     shown.extend([
         format!("{initiator:?}"),
         format!("{initiator:#?}"),

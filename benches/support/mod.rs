@@ -24,7 +24,7 @@ pub(crate) fn randomness(seed: u64) -> HandshakeRandom {
 /// The sending end of a connection, and the receiving end that belongs to it.
 pub(crate) fn direction() -> (MessageEncoder, Ingress) {
     let (alice, bob) = keys();
-    let (initiator, auth) = Initiator::new(&alice, bob.public_key(), &randomness(1)).expect("two different keys");
+    let (initiator, auth) = Initiator::new(&alice, bob.public_key(), randomness(1)).expect("two different keys");
     let recipient = Recipient::new(bob, randomness(2));
     let Ok(Step::Done((ack, at_bob))) = recipient.receive(&mut &auth[..]) else { panic!("the auth is whole") };
     let Ok(Step::Done(at_alice)) = initiator.receive(&mut &ack[..]) else { panic!("the ack is whole") };

@@ -22,7 +22,7 @@ pub fn auth(data: &[u8]) -> usize {
     let recipient_key = recipient.public_key();
     let mut input = Unstructured::new(data);
     let message = message(&mut input, &recipient, || {
-        Initiator::new(&initiator, recipient_key, &random(1)).expect("the keys differ").1
+        Initiator::new(&initiator, recipient_key, random(1)).expect("the keys differ").1
     });
     let state = || Recipient::new(recipient.clone(), random(2));
     let receive = |state: Recipient, input: &mut &[u8]| {
@@ -45,7 +45,7 @@ pub fn auth(data: &[u8]) -> usize {
 pub fn ack(data: &[u8]) -> usize {
     let (initiator, recipient) = keys();
     let remote = recipient.public_key();
-    let state = || Initiator::new(&initiator, remote, &random(1)).expect("the keys differ");
+    let state = || Initiator::new(&initiator, remote, random(1)).expect("the keys differ");
     let mut input = Unstructured::new(data);
     let message = message(&mut input, &initiator, || {
         let recipient = Recipient::new(recipient.clone(), random(2));

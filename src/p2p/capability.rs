@@ -2,21 +2,19 @@
 //! protocol becomes a message id and back.
 
 use std::collections::BTreeMap;
-use std::fmt::{self, Write};
+use std::fmt;
 
 use rlp::{Decodable, DecoderError, Encodable, Rlp, RlpStream};
 
 use super::message::MessageId;
 use crate::rlp_list::RlpList;
+use crate::text::printable;
 
 /// The longest name of a capability (devp2p `rlpx.md`, "Message Contents").
 pub const MAX_NAME_LEN: usize = 8;
 
 /// Where the ids of subprotocols begin; those below are the base protocol's.
 pub(super) const FIRST_ID: u64 = 0x10;
-
-/// How much of a text that a peer sent is shown, in characters.
-const SHOWN: usize = 64;
 
 /// A subprotocol on the wire: its name and version, printed as `eth/69`.
 ///
@@ -84,38 +82,6 @@ impl Decodable for Capability {
         let version = items.value()?;
         Ok(Self { name: String::from_utf8_lossy(name).into_owned(), version })
     }
-}
-
-/// What of a text from a peer may be shown: control, format and unassigned characters escaped, cut at 64 characters.
-pub(crate) fn printable(text: &str) -> String {
-    let mut shown = String::new();
-    let mut length = 0;
-    for character in text.chars() {
-        let escaped = escape(character);
-        length += escaped.chars().count();
-        if length > SHOWN {
-            shown.push('…');
-            break;
-        }
-        shown.push_str(&escaped);
-    }
-    shown
-}
-
-/// The character, or its escape if it could move the cursor, hide, or reorder what stands around it.
-fn escape(character: char) -> String {
-    let mut escaped = String::new();
-    // `Debug` escapes what Unicode calls not printable, bidirectional controls among it, but quotes as well.
-    match character {
-        '"' | '\'' => escaped.push(character),
-        _ => escaped.extend(character.escape_debug()),
-    }
-    // Characters that are drawn, but as nothing.
-    if matches!(character, '\u{115f}' | '\u{1160}' | '\u{3164}' | '\u{ffa0}' | '\u{2800}') {
-        escaped.clear();
-        let _ = write!(escaped, "{}", character.escape_unicode());
-    }
-    escaped
 }
 
 /// A subprotocol that a node offers: a capability and how many message codes it uses.

@@ -4,10 +4,11 @@ use std::fmt;
 
 use rlp::{DecoderError, RlpStream};
 
-use super::capability::{Capability, printable};
+use super::capability::Capability;
 use super::disconnect::DisconnectReason;
 use crate::node::PublicKey;
 use crate::rlp_list::RlpList;
+use crate::text::printable;
 
 /// The version of `p2p` that is spoken.
 pub const P2P_VERSION: u64 = 5;
@@ -23,7 +24,7 @@ pub const MAX_BASE_MESSAGE_SIZE: usize = 2048;
 #[non_exhaustive]
 pub enum HelloError {
     /// It is not the list it should be.
-    #[error("the Hello is malformed: {0}")]
+    #[error("the Hello is malformed")]
     Malformed(#[from] DecoderError),
     /// Its node id is not 64 bytes, or zero.
     #[error("the Hello has no node id")]

@@ -4,6 +4,9 @@ use std::time::{Duration, Instant};
 
 use super::session::SessionError;
 
+/// The longest time that a setting may have: a year, which is as good as for ever.
+pub const MAX_TIMEOUT: Duration = Duration::from_secs(365 * 24 * 3600);
+
 /// When a silent peer is asked for a sign of life, and when it is given up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LivenessSettings {
@@ -31,9 +34,9 @@ impl Default for LivenessSettings {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum LivenessSettingsError {
-    /// A setting is zero.
-    #[error("ping_after, pong_timeout and idle_timeout must be longer than 0")]
-    Zero,
+    /// A setting is zero, or so long that the clock cannot tell its end.
+    #[error("ping_after, pong_timeout and idle_timeout must be longer than 0 and at most {MAX_TIMEOUT:?}")]
+    OutOfRange,
     /// The idle limit would end a connection before its Ping could time out.
     #[error(
         "ping_after ({ping_after:?}) and pong_timeout ({pong_timeout:?}) together must be below idle_timeout ({idle_timeout:?})"
@@ -55,10 +58,10 @@ impl LivenessSettings {
     /// [`LivenessSettingsError`].
     pub fn check(&self) -> Result<(), LivenessSettingsError> {
         let Self { ping_after, pong_timeout, idle_timeout } = *self;
-        if ping_after.is_zero() || pong_timeout.is_zero() || idle_timeout.is_zero() {
-            return Err(LivenessSettingsError::Zero);
+        if [ping_after, pong_timeout, idle_timeout].iter().any(|time| time.is_zero() || *time > MAX_TIMEOUT) {
+            return Err(LivenessSettingsError::OutOfRange);
         }
-        if ping_after.saturating_add(pong_timeout) >= idle_timeout {
+        if ping_after + pong_timeout >= idle_timeout {
             return Err(LivenessSettingsError::PingPastIdle { ping_after, pong_timeout, idle_timeout });
         }
         Ok(())
@@ -67,6 +70,7 @@ impl LivenessSettings {
 
 /// What the clock asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum TimerAction {
     /// Nothing before this time.
     Wait(Instant),

@@ -13,6 +13,9 @@ use crate::rlpx::{Compressor, Egress, FrameError, MAX_FRAME_SIZE};
 /// The largest message there can be, in bytes, before compression as well as after it: 16 MiB - 1.
 pub const MAX_MESSAGE_SIZE: usize = MAX_FRAME_SIZE;
 
+/// An id takes at most this many bytes of a frame.
+pub const MAX_ID_LEN: usize = 9;
+
 /// A message id as it stands in a frame, the base protocol's included. Handlers see codes of their protocol instead.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MessageId(u64);
@@ -72,6 +75,7 @@ impl MessageId {
 
 /// The messages of the base protocol that follow Hello.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum BaseMessage {
     /// The connection ends, for this reason.
     Disconnect(DisconnectReason),

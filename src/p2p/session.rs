@@ -9,12 +9,9 @@ use super::capability::{Capability, FIRST_ID, Registered, SharedCapabilities};
 use super::disconnect::DisconnectReason;
 use super::hello::{Hello, HelloError, MAX_BASE_MESSAGE_SIZE, SNAPPY_VERSION};
 use super::liveness::{Liveness, LivenessSettings, TimerAction};
-use super::message::MessageId;
+use super::message::{MAX_ID_LEN, MessageId};
 use crate::node::PublicKey;
 use crate::rlpx::{Decompressor, MAX_FRAME_SIZE, SnappyError, max_compressed_len};
-
-/// An id takes at most this many bytes in a frame.
-const MAX_ID_LEN: usize = 9;
 
 /// How many messages of the base protocol a peer may send at once, and how often one more.
 const BASE_BURST: u32 = 64;
@@ -71,7 +68,7 @@ pub enum SessionError {
         limit: usize,
     },
     /// A compressed message is damaged or declares a size that its protocol does not allow.
-    #[error("a message for {capability}: {source}")]
+    #[error("a message for {capability} does not decompress")]
     Snappy {
         /// The protocol it is for.
         capability: Capability,

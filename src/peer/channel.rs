@@ -11,14 +11,12 @@ use tokio::sync::mpsc;
 use tokio_stream::Stream;
 
 use super::outbox::{Outbox, Outgoing};
-use crate::p2p::{Capability, Shared};
+use crate::p2p::{Capability, MAX_ID_LEN, Shared};
+use crate::rlp_list;
 use crate::rlpx::{Compressor, MAX_FRAME_SIZE, max_compressed_len};
 
 /// How long [`Channel::send`] waits for a place in the queue.
 pub const SEND_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// An id takes at most this many bytes of a frame.
-const MAX_ID_LEN: usize = 9;
 
 /// A message of a subprotocol.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,17 +33,13 @@ impl Message {
         Self { code, payload }
     }
 
-    /// Reads the payload as RLP, all of it.
+    /// Reads the payload as RLP, all of it, with lists nested at most 64 deep.
     ///
     /// # Errors
-    /// When it is not a `T`, or goes on behind it.
+    /// When it is not a `T`, goes on behind it, or is malformed anywhere.
     pub fn decode<T: Decodable>(&self) -> Result<T, DecoderError> {
-        let rlp = Rlp::new(&self.payload);
-        let info = rlp.payload_info()?;
-        if info.header_len + info.value_len != self.payload.len() {
-            return Err(DecoderError::RlpInconsistentLengthAndData);
-        }
-        rlp.as_val()
+        rlp_list::check(&self.payload)?;
+        Rlp::new(&self.payload).as_val()
     }
 }
 
@@ -87,8 +81,11 @@ pub enum SendError {
     #[error("the send queue is full")]
     Full,
     /// The queue stayed full for [`SEND_TIMEOUT`] ([`Channel::send`]).
-    #[error("the send queue stayed full for {SEND_TIMEOUT:?}")]
-    Timeout,
+    #[error("the send queue stayed full for {limit:?}")]
+    Timeout {
+        /// The limit in force.
+        limit: Duration,
+    },
     /// The peer is gone.
     #[error("the peer is gone")]
     Closed,
@@ -240,7 +237,7 @@ impl ChannelSender {
             Err((SendError::Full, outgoing)) => {
                 match tokio::time::timeout(SEND_TIMEOUT, outbox.push(*place, outgoing)).await {
                     Ok(pushed) => pushed,
-                    Err(_) => Err(SendError::Timeout),
+                    Err(_) => Err(SendError::Timeout { limit: SEND_TIMEOUT }),
                 }
             }
             Err((error, _)) => Err(error),

@@ -14,15 +14,17 @@ use crate::p2p::{BaseMessage, FIRST_FRAME_LIMIT, Hello, MessageEncoder, MessageI
 use crate::rlpx::{Established, FrameError, HandshakeRandom, Ingress, Initiator, Recipient, Step};
 use crate::transport::{BoxedReader, BoxedWriter, ByteStream};
 
-/// How much is read at a time. A larger frame gets room as its bytes come.
+/// How much is read at a time: little until the other end has proved who it is. A larger frame gets room as its bytes
+/// come.
+const FIRST_CHUNK: usize = 2 * 1024;
 const READ_CHUNK: usize = 16 * 1024;
 
 /// A buffer that a large message left behind is given back above this size.
 const KEPT_BUFFER: usize = 256 * 1024;
 
-/// How long a Disconnect may take to be written, and how long the other end then has to close.
-const FAREWELL_WRITE: Duration = Duration::from_secs(1);
-const FAREWELL: Duration = Duration::from_secs(2);
+/// How long a Disconnect may take to be written, and how long the other end then has to close, and handlers to return.
+pub(super) const FAREWELL_WRITE: Duration = Duration::from_secs(1);
+pub(super) const FAREWELL: Duration = Duration::from_secs(2);
 
 /// An encrypted connection on which messages are exchanged by id.
 ///
@@ -57,7 +59,7 @@ impl Connection {
     /// [`PeerError::Handshake`], [`PeerError::Io`] and [`PeerError::Closed`].
     pub async fn initiate(stream: impl Into<ByteStream>, key: &NodeKey, remote: PublicKey) -> Result<Self, PeerError> {
         let mut stream = stream.into();
-        let (mut state, auth) = Initiator::new(key, remote, &random()?)?;
+        let (mut state, auth) = Initiator::new(key, remote, random()?)?;
         stream.writer.write_all(&auth).await.map_err(PeerError::Io)?;
         let mut buffer = [0; READ_STEP];
         loop {
@@ -91,7 +93,7 @@ impl Connection {
 
     fn new(stream: ByteStream, established: Established) -> Self {
         let Established { remote, egress, ingress } = established;
-        let reader = FrameReader { io: stream.reader, ingress, buffer: BytesMut::new() };
+        let reader = FrameReader { io: stream.reader, ingress, buffer: BytesMut::new(), chunk: FIRST_CHUNK };
         let writer = FrameWriter { io: stream.writer, encoder: MessageEncoder::new(egress), buffer: BytesMut::new() };
         Self { reader, writer, remote }
     }
@@ -123,6 +125,7 @@ impl Connection {
     pub async fn recv_hello(&mut self, own: &PublicKey) -> Result<Hello, PeerError> {
         let content = self.recv_frame(FIRST_FRAME_LIMIT).await?;
         let hello = receive_hello(content, own, &self.remote)?;
+        self.reader.chunk = READ_CHUNK;
         if hello.version >= crate::p2p::SNAPPY_VERSION {
             self.writer.encoder.enable_snappy();
         }
@@ -205,6 +208,8 @@ pub(crate) struct FrameReader {
     io: BoxedReader,
     ingress: Ingress,
     buffer: BytesMut,
+    /// How much is read at a time.
+    chunk: usize,
 }
 
 impl FrameReader {
@@ -224,7 +229,7 @@ impl FrameReader {
             self.buffer = BytesMut::new();
         }
         let missing = self.ingress.wants().saturating_sub(self.buffer.len());
-        self.buffer.reserve(missing.min(self.buffer.len()).max(READ_CHUNK));
+        self.buffer.reserve(missing.min(self.buffer.len()).max(self.chunk));
         match self.io.read_buf(&mut self.buffer).await.map_err(PeerError::Io)? {
             0 => Err(PeerError::Closed { inside_message: !self.buffer.is_empty() || self.ingress.is_inside_frame() }),
             read => Ok(read),

@@ -9,7 +9,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use super::channel::{Channel, ChannelReceiver, ChannelSender};
-use super::connection::FrameReader;
+use super::connection::{FAREWELL, FAREWELL_WRITE, FrameReader};
 use super::ending::{Ending, Party, PeerError, Stage};
 use super::outbox::{Close, Outbox};
 use super::reader::Reader;
@@ -21,18 +21,23 @@ use crate::protocol::BoxError;
 
 /// How long queued messages may take to be written before the Disconnect.
 const DRAIN: Duration = Duration::from_secs(1);
-/// How long the Disconnect may take to be written.
-const WRITE_LIMIT: Duration = Duration::from_secs(1);
-/// How long the other end has to close after it, and handlers have to return.
-const GRACE: Duration = Duration::from_secs(2);
-
 type HandlerResult = Result<(), BoxError>;
+
+/// Closes the outbox when it is dropped: also when the task of the peer is aborted, whoever holds a sender must learn
+/// that the peer is gone.
+struct OpenOutbox(Arc<Outbox>);
+
+impl Drop for OpenOutbox {
+    fn drop(&mut self) {
+        self.0.close(Close::Now(None));
+    }
+}
 
 /// The tasks of a peer. Dropping it aborts them all.
 pub(crate) struct Driver {
     peer: Arc<PeerInner>,
     reader: Reader,
-    outbox: Arc<Outbox>,
+    outbox: OpenOutbox,
     writer: JoinSet<Result<(), PeerError>>,
     handlers: JoinSet<HandlerResult>,
     /// Which handler is which.
@@ -45,10 +50,10 @@ impl Driver {
     pub(crate) fn start(config: &Config, ready: Ready, peer: Arc<PeerInner>) -> Self {
         let Ready { connection, session, .. } = ready;
         let protocols: Vec<_> = session.shared().iter().map(|shared| &config.protocols[shared.index]).collect();
-        let outbox = Arc::new(Outbox::new(protocols.iter().map(|protocol| protocol.limits().1)));
+        let outbox = Arc::new(Outbox::new(protocols.iter().map(|protocol| protocol.queue_limit())));
         let (mut inboxes, mut handlers, mut running) = (Vec::new(), JoinSet::new(), Vec::new());
         for (place, (shared, protocol)) in session.shared().iter().zip(protocols).enumerate() {
-            let (inbox, messages) = mpsc::channel(protocol.limits().0.min(Semaphore::MAX_PERMITS));
+            let (inbox, messages) = mpsc::channel(protocol.inbox_limit().min(Semaphore::MAX_PERMITS));
             inboxes.push(inbox);
             let sender = ChannelSender::new(outbox.clone(), place, shared.clone(), session.is_compressed());
             let channel = Channel::new(sender, ChannelReceiver::new(messages));
@@ -74,7 +79,7 @@ impl Driver {
             peer: peer.clone(),
             stall_timeout: timeouts.inbox_stall,
         };
-        Self { peer, reader, outbox, writer, handlers, running, shutdown: config.shutdown.clone() }
+        Self { peer, reader, outbox: OpenOutbox(outbox), writer, handlers, running, shutdown: config.shutdown.clone() }
     }
 
     /// Runs the session until it ends, and returns when no task of it is left.
@@ -106,7 +111,7 @@ impl Driver {
         // Handlers see the end of their messages.
         reader.inboxes.clear();
         let reason = ending.error().disconnect_reason().filter(|_| ending.by() != Party::Remote);
-        let goodbye = say_goodbye(reader.frames, writer, &outbox, reason, ending.error().drains());
+        let goodbye = say_goodbye(reader.frames, writer, &outbox.0, reason, ending.error().drains());
         tokio::join!(goodbye, join_handlers(handlers));
     }
 }
@@ -128,17 +133,17 @@ async fn say_goodbye(
     if ended.is_none() {
         outbox.close(Close::Now(reason));
         if reason.is_some() {
-            ended = timeout(WRITE_LIMIT, writer.join_next()).await.ok().flatten();
+            ended = timeout(FAREWELL_WRITE, writer.join_next()).await.ok().flatten();
         }
     }
     writer.shutdown().await;
     if reason.is_some() && matches!(ended, Some(Ok(Ok(())))) {
-        reader.drain(Instant::now() + GRACE).await;
+        reader.drain(Instant::now() + FAREWELL).await;
     }
 }
 
 async fn join_handlers(mut handlers: JoinSet<HandlerResult>) {
-    let deadline = Instant::now() + GRACE;
+    let deadline = Instant::now() + FAREWELL;
     while let Ok(Some(_)) = timeout_at(deadline, handlers.join_next()).await {}
     handlers.shutdown().await;
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use crate::p2p::{Capability, DisconnectReason, SessionError};
 use crate::protocol::BoxError;
 use crate::rlpx::{FrameError, HandshakeError};
+use crate::text::escaped;
 
 /// How far a connection had come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -202,9 +203,13 @@ fn reason_within(error: &(dyn std::error::Error + 'static)) -> Option<Disconnect
         .find_map(|error| error.downcast_ref::<DisconnectReason>().copied())
 }
 
+/// How much of the chain of causes is shown, in characters.
+const SHOWN: usize = 512;
+
 /// How a connection ended, or why it never came to be.
 ///
-/// `Display` is one line with the whole chain of causes; [`std::error::Error::source`] leads to the [`PeerError`].
+/// `Display` is one line with the whole chain of causes, escaped and cut at 512 characters, since handlers may have put
+/// into their errors what peers sent; [`std::error::Error::source`] leads to the [`PeerError`].
 #[derive(Debug, Clone)]
 pub struct Ending {
     stage: Stage,
@@ -232,8 +237,8 @@ impl Ending {
         self.error.by()
     }
 
-    /// The reason that went over the wire, in whichever direction. `None` when there was none, as when the network
-    /// failed.
+    /// The reason of the Disconnect: the one that came, or the one that this end sent, if the network still let it.
+    /// `None` when there was none, as when the network failed.
     pub fn reason(&self) -> Option<DisconnectReason> {
         match &*self.error {
             PeerError::Session(SessionError::Disconnected(reason)) => *reason,
@@ -251,13 +256,9 @@ impl Ending {
 
 impl fmt::Display for Ending {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.error)?;
-        let mut cause = std::error::Error::source(&*self.error);
-        while let Some(error) = cause {
-            write!(f, ": {error}")?;
-            cause = error.source();
-        }
-        Ok(())
+        let error: &(dyn std::error::Error + 'static) = &*self.error;
+        let chain = std::iter::successors(Some(error), |error| error.source()).map(ToString::to_string);
+        f.write_str(&escaped(&chain.collect::<Vec<_>>().join(": "), SHOWN))
     }
 }
 

@@ -79,7 +79,8 @@ impl Reader {
             Event::Message { place, code, payload } => self.deliver(place, Message::new(code, payload), now).await?,
             Event::Ping => self.outbox.pong(),
             Event::Pong(Some(round_trip)) => self.peer.set_round_trip(round_trip),
-            Event::Pong(None) | Event::Ignored => {}
+            Event::Pong(None) => self.peer.unsolicited_pong(),
+            Event::Ignored => {}
         }
         Ok(())
     }

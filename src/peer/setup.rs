@@ -92,7 +92,7 @@ pub(crate) async fn initiate(
     exchange_hello(config, connection, start.elapsed()).await
 }
 
-/// Sets up a connection that the other end dialled. `admit` is asked as soon as the other end has proved its key.
+/// Sets up a connection that the other end dialled. `admit` is asked as soon as the other end has claimed a key.
 pub(crate) async fn accept(
     config: &Config,
     stream: impl Into<ByteStream>,

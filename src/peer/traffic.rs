@@ -11,9 +11,9 @@ pub struct Traffic {
     pub bytes_sent: u64,
     /// Bytes read from the connection after its setup.
     pub bytes_received: u64,
-    /// Messages written.
+    /// Messages taken from the queues to be written.
     pub messages_sent: u64,
-    /// Messages read.
+    /// Messages read, without those in the same read as what ended the session.
     pub messages_received: u64,
 }
 

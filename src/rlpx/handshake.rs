@@ -48,7 +48,7 @@ pub enum HandshakeError {
     #[error("the handshake message is not for this key, or was changed")]
     Authentication,
     /// The plaintext is not the RLP list it should be.
-    #[error("the body of the handshake message is malformed: {0}")]
+    #[error("the body of the handshake message is malformed")]
     Body(#[from] DecoderError),
     /// A public key in the body is not a point on the curve.
     #[error("a public key in the handshake message is not on the curve")]
@@ -170,7 +170,7 @@ impl Initiator {
     ///
     /// # Errors
     /// [`HandshakeError::ConnectedToSelf`] when `remote` belongs to `key`.
-    pub fn new(key: &NodeKey, remote: PublicKey, random: &HandshakeRandom) -> Result<(Self, Vec<u8>), HandshakeError> {
+    pub fn new(key: &NodeKey, remote: PublicKey, random: HandshakeRandom) -> Result<(Self, Vec<u8>), HandshakeError> {
         let own = key.public_key();
         if own == remote {
             return Err(HandshakeError::ConnectedToSelf);
@@ -186,7 +186,7 @@ impl Initiator {
         let mut body = RlpStream::new_list(4);
         body.append(&&signature[..]).append(&&own.to_bytes()[..]).append(&&random.nonce[..]).append(&VERSION);
         let auth = random.seal(body.out().into(), &remote);
-        let (ephemeral, nonce) = (random.ephemeral.clone(), random.nonce);
+        let HandshakeRandom { ephemeral, nonce, .. } = random;
         let state = Self { key: key.clone(), remote, ephemeral, nonce, auth: auth.clone(), ack: Packet::default() };
         Ok((state, auth))
     }

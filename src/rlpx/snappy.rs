@@ -85,7 +85,9 @@ impl Decompressor {
         if length > data.len().saturating_mul(22) {
             return Err(SnappyError::Corrupt);
         }
-        self.scratch.reserve(length.max(if length < CHUNK { CHUNK } else { 0 }));
+        if self.scratch.capacity() < length {
+            self.scratch.reserve(length.max(CHUNK));
+        }
         self.scratch.resize(length, 0);
         let written = self.decoder.decompress(data, &mut self.scratch);
         let output = self.scratch.split().freeze();
@@ -105,5 +107,27 @@ impl fmt::Debug for Compressor {
 impl fmt::Debug for Decompressor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Decompressor")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn small_messages_share_an_allocation() {
+        let (mut compressor, mut decompressor) = (Compressor::default(), Decompressor::default());
+        let held: Vec<Bytes> = (0..64_u8)
+            .map(|byte| {
+                let mut data = BytesMut::new();
+                compressor.compress(&[byte], &mut data);
+                decompressor.decompress(&data, 16).unwrap()
+            })
+            .collect();
+        let first = held[0].as_ptr();
+        for (byte, message) in held.iter().enumerate() {
+            assert_eq!(message[..], [byte as u8]);
+            assert_eq!(message.as_ptr().addr() - first.addr(), byte, "one after the other in one piece of memory");
+        }
     }
 }

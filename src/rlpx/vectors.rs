@@ -211,7 +211,7 @@ fn the_initiator_accepts_ack_2_and_ack_3() {
 
 #[test]
 fn our_auth_has_the_layout_of_the_vectors() {
-    let (_, auth) = Initiator::new(&key(STATIC_A), key(STATIC_B).public_key(), &random(EPHEMERAL_A, NONCE_A)).unwrap();
+    let (_, auth) = Initiator::new(&key(STATIC_A), key(STATIC_B).public_key(), random(EPHEMERAL_A, NONCE_A)).unwrap();
     let (size, sealed) = auth.split_at(2);
     let mut sealed = sealed.to_vec();
     let body = ecies::open(&key(STATIC_B), size, &mut sealed).unwrap();
@@ -309,7 +309,7 @@ fn random(ephemeral: &str, nonce: &str) -> HandshakeRandom {
 }
 
 fn initiator() -> Initiator {
-    Initiator::new(&key(STATIC_A), key(STATIC_B).public_key(), &random(EPHEMERAL_A, NONCE_A)).unwrap().0
+    Initiator::new(&key(STATIC_A), key(STATIC_B).public_key(), random(EPHEMERAL_A, NONCE_A)).unwrap().0
 }
 
 fn recipient() -> Recipient {

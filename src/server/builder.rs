@@ -11,10 +11,14 @@ use tokio_util::sync::CancellationToken;
 use super::Server;
 use crate::node::NodeKey;
 use crate::p2p::{
-    ClientId, LivenessSettings, LivenessSettingsError, MAX_BASE_MESSAGE_SIZE, Registered, RegistrationError,
+    ClientId, LivenessSettings, LivenessSettingsError, MAX_BASE_MESSAGE_SIZE, MAX_TIMEOUT, Registered,
+    RegistrationError,
 };
 use crate::peer::setup::{Config, Timeouts};
 use crate::protocol::{Protocol, ProtocolError};
+
+/// The memory for so many events is taken at the start.
+const MAX_EVENT_CAPACITY: usize = 1 << 20;
 
 /// Settings of a [`Server`], from [`Server::builder`].
 #[derive(Debug)]
@@ -124,7 +128,7 @@ impl ServerBuilder {
         self
     }
 
-    /// How many events a subscriber may be behind before it loses the oldest. Default 1024.
+    /// How many events a subscriber may be behind before it loses the oldest. Default 1024, at most 2^20.
     pub fn event_capacity(mut self, events: usize) -> Self {
         self.event_capacity = events;
         self
@@ -173,22 +177,28 @@ impl ServerBuilder {
 
     fn check(&self) -> Result<(), StartError> {
         self.liveness.check()?;
-        for (setting, is_zero) in [
-            ("max_peers", self.limits.peers == 0),
-            ("max_pending", self.limits.pending == 0 && self.listen.is_some()),
-            ("max_dials", self.limits.dials == 0),
-            ("event_capacity", self.event_capacity == 0),
-            ("dial_timeout", self.timeouts.dial.is_zero()),
-            ("encryption_timeout", self.timeouts.encryption.is_zero()),
-            ("hello_timeout", self.timeouts.hello.is_zero()),
-            ("write_stall_timeout", self.timeouts.write_stall.is_zero()),
-            ("inbox_stall_timeout", self.timeouts.inbox_stall.is_zero()),
-        ] {
-            if is_zero {
-                return Err(StartError::Zero { setting });
-            }
+        let Limits { peers, pending, dials } = self.limits;
+        let counts = [
+            ("max_peers", peers, usize::MAX),
+            ("max_pending", if self.listen.is_some() { pending } else { 1 }, usize::MAX),
+            ("max_dials", dials, usize::MAX),
+            ("event_capacity", self.event_capacity, MAX_EVENT_CAPACITY),
+        ];
+        if let Some((setting, ..)) = counts.into_iter().find(|(_, count, most)| *count == 0 || count > most) {
+            return Err(StartError::OutOfRange { setting });
         }
-        Ok(())
+        let Timeouts { dial, encryption, hello, write_stall, inbox_stall } = self.timeouts;
+        let times = [
+            ("dial_timeout", dial),
+            ("encryption_timeout", encryption),
+            ("hello_timeout", hello),
+            ("write_stall_timeout", write_stall),
+            ("inbox_stall_timeout", inbox_stall),
+        ];
+        match times.into_iter().find(|(_, time)| time.is_zero() || *time > MAX_TIMEOUT) {
+            Some((setting, _)) => Err(StartError::OutOfRange { setting }),
+            None => Ok(()),
+        }
     }
 }
 
@@ -211,9 +221,10 @@ pub enum StartError {
     /// The liveness settings contradict one another.
     #[error(transparent)]
     Liveness(#[from] LivenessSettingsError),
-    /// A limit is 0, which would let nothing through.
-    #[error("{setting} must be more than 0")]
-    Zero {
+    /// A setting is 0, which would let nothing through, or beyond what it can be: a year for times, 2^20 for
+    /// `event_capacity`.
+    #[error("{setting} must be more than 0, and not beyond its largest value")]
+    OutOfRange {
         /// The name of the setting.
         setting: &'static str,
     },

@@ -7,22 +7,34 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use super::events::Event;
 use super::switch::{Shared, addresses, run_peer};
 use crate::node::{Enode, NodeId};
+use crate::p2p::{DisconnectReason, SessionError};
 use crate::peer::setup::{self, within};
 use crate::peer::{Direction, Ending, Peer, PeerError, Stage};
 use crate::rlpx::HandshakeError;
 use crate::transport::connect_tcp;
 
+pub(super) type DialReply = oneshot::Sender<Result<Peer, Ending>>;
+
 /// A node to be dialled, and who wants to know.
 #[derive(Debug)]
 pub(super) struct DialRequest {
     pub(super) enode: Enode,
-    pub(super) reply: Option<oneshot::Sender<Result<Peer, Ending>>>,
+    pub(super) reply: Option<DialReply>,
 }
 
 /// Dials, and runs the peer to its end. `permit` is given back when the dial is over.
 pub(super) async fn dial(shared: Arc<Shared>, request: DialRequest, permit: OwnedSemaphorePermit) {
     let DialRequest { enode, mut reply } = request;
     let Err(ending) = dial_and_run(&shared, &enode, permit, &mut reply).await else { return };
+    if ending_says_connected(&ending)
+        && let Some(peer) = shared.peers.find(&enode.node_id())
+    {
+        // It has dialled this node meanwhile.
+        if let Some(reply) = reply {
+            let _ = reply.send(Ok(peer));
+        }
+        return;
+    }
     tracing::debug!(%enode, stage = %ending.stage(), "dial failed: {ending}");
     if let Some(reply) = reply {
         // Who dialled may have stopped waiting.
@@ -31,11 +43,20 @@ pub(super) async fn dial(shared: Arc<Shared>, request: DialRequest, permit: Owne
     shared.emit(Event::DialFailed { enode, ending });
 }
 
+fn ending_says_connected(ending: &Ending) -> bool {
+    let disconnected = SessionError::Disconnected(Some(DisconnectReason::AlreadyConnected));
+    match ending.error() {
+        PeerError::AlreadyConnected => true,
+        PeerError::Session(error) => *error == disconnected,
+        _ => false,
+    }
+}
+
 async fn dial_and_run(
     shared: &Arc<Shared>,
     enode: &Enode,
     permit: OwnedSemaphorePermit,
-    reply: &mut Option<oneshot::Sender<Result<Peer, Ending>>>,
+    reply: &mut Option<DialReply>,
 ) -> Result<(), Ending> {
     let failed = |error| Ending::new(Stage::Dial, error);
     if enode.public_key == shared.config.public_key {
@@ -47,7 +68,7 @@ async fn dial_and_run(
     let addresses = addresses(&stream).map_err(|error| failed(PeerError::Io(error)))?;
     let ready = setup::initiate(&shared.config, stream, enode.public_key).await?;
     drop(dialling);
-    run_peer(shared, ready, Direction::Outbound, addresses, permit, reply.take()).await
+    run_peer(shared, ready, Direction::Outbound, addresses, permit, reply).await
 }
 
 /// Marks a node as being dialled.

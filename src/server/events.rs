@@ -22,7 +22,8 @@ pub enum Event {
         /// The peer.
         peer: Peer,
     },
-    /// A peer is gone, and so are all its tasks. There is exactly one such event for each [`Event::Added`].
+    /// A peer is gone, and so are all its tasks, unless the server was dropped: then they are being aborted. There is
+    /// exactly one such event for each [`Event::Added`].
     #[non_exhaustive]
     Dropped {
         /// The peer.
@@ -41,8 +42,8 @@ pub enum Event {
     /// An inbound connection did not become a peer.
     #[non_exhaustive]
     Refused {
-        /// Where it came from.
-        remote_addr: SocketAddr,
+        /// Where it came from; `None` where the transport has no addresses.
+        remote_addr: Option<SocketAddr>,
         /// The node that it claimed to be, if it came to that.
         id: Option<NodeId>,
         /// Why, by whom, and at which stage.

@@ -4,11 +4,12 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::node::NodeId;
-use crate::peer::{Peer, PeerError};
+use crate::peer::{Direction, Peer, PeerError};
 
 /// The peers of a server, one for each node id at the most.
 #[derive(Debug)]
 pub(super) struct PeerSet {
+    own: NodeId,
     limit: usize,
     state: Mutex<State>,
 }
@@ -20,21 +21,32 @@ struct State {
 }
 
 impl PeerSet {
-    pub(super) fn new(limit: usize) -> Self {
-        Self { limit, state: Mutex::default() }
+    pub(super) fn new(own: NodeId, limit: usize) -> Self {
+        Self { own, limit, state: Mutex::default() }
     }
 
-    /// Whether a node could become a peer now.
-    pub(super) fn admits(&self, id: &NodeId) -> Result<(), PeerError> {
-        self.lock().admits(id, self.limit)
+    /// Whether there is a place for another peer.
+    pub(super) fn check_limit(&self) -> Result<(), PeerError> {
+        self.lock().check_limit(self.limit)
     }
 
-    /// Makes a peer of a connection, if there is a place for it now.
-    pub(super) fn insert(&self, peer: &Peer) -> Result<(), PeerError> {
+    /// Makes a peer of a connection, if there is a place for it now. It may take the place of another connection to the
+    /// same node, which is then returned and has to be ended.
+    pub(super) fn insert(&self, peer: &Peer) -> Result<Option<Peer>, PeerError> {
         let mut state = self.lock();
-        state.admits(&peer.id(), self.limit)?;
-        state.peers.insert(peer.id(), peer.clone());
-        Ok(())
+        match state.peers.get(&peer.id()) {
+            Some(existing) if !self.replaces(peer, existing) => return Err(PeerError::AlreadyConnected),
+            Some(_) => {}
+            None => state.check_limit(self.limit)?,
+        }
+        Ok(state.peers.insert(peer.id(), peer.clone()))
+    }
+
+    /// When both ends dial at once there are two connections, and each end sees them in its own order. Both keep the one
+    /// that the node with the smaller id has dialled.
+    fn replaces(&self, new: &Peer, existing: &Peer) -> bool {
+        let kept = if self.own < new.id() { Direction::Outbound } else { Direction::Inbound };
+        new.direction() == kept && existing.direction() != kept
     }
 
     /// Removes a peer, and not another connection to the same node.
@@ -56,7 +68,10 @@ impl PeerSet {
     /// Notes that a node is being dialled; an error when it is connected, or being dialled already.
     pub(super) fn begin_dial(&self, id: NodeId) -> Result<(), PeerError> {
         let mut state = self.lock();
-        state.admits(&id, self.limit)?;
+        if state.peers.contains_key(&id) {
+            return Err(PeerError::AlreadyConnected);
+        }
+        state.check_limit(self.limit)?;
         if state.dialling.insert(id) { Ok(()) } else { Err(PeerError::AlreadyConnected) }
     }
 
@@ -71,10 +86,7 @@ impl PeerSet {
 }
 
 impl State {
-    fn admits(&self, id: &NodeId, limit: usize) -> Result<(), PeerError> {
-        if self.peers.contains_key(id) {
-            return Err(PeerError::AlreadyConnected);
-        }
+    fn check_limit(&self, limit: usize) -> Result<(), PeerError> {
         if self.peers.len() >= limit { Err(PeerError::TooManyPeers { limit }) } else { Ok(()) }
     }
 }

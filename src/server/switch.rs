@@ -6,14 +6,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast, mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast, mpsc};
 use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep_until, timeout};
 
-use super::dial::{self, DialRequest};
+use super::dial::{self, DialReply, DialRequest};
 use super::events::Event;
 use super::peer_set::PeerSet;
 use crate::node::PublicKey;
+use crate::p2p::DisconnectReason;
 use crate::peer::driver::Driver;
 use crate::peer::setup::{self, Config, Ready};
 use crate::peer::{Addresses, Counters, Direction, Ending, Peer, PeerError, PeerInner, Stage};
@@ -55,6 +56,7 @@ impl Switch {
     /// Runs until the shutdown, and until every connection has ended after it.
     pub(super) async fn run(mut self) {
         let shutdown = self.shared.config.shutdown.clone();
+        let mut not_before = None;
         loop {
             tokio::select! {
                 biased;
@@ -67,11 +69,11 @@ impl Switch {
                 (permit, request) = next_dial(&self.dials, &mut self.requests) => {
                     self.connections.spawn(dial::dial(self.shared.clone(), request, permit));
                 }
-                accepted = accept(self.listener.as_ref()) => match accepted {
+                accepted = accept(self.listener.as_ref(), not_before) => match accepted {
                     Ok((stream, remote)) => self.accepted(stream, remote),
                     Err(error) => {
                         tracing::warn!("cannot accept a connection: {error}");
-                        sleep(ACCEPT_PAUSE).await;
+                        not_before = Some(Instant::now() + ACCEPT_PAUSE);
                     }
                 }
             }
@@ -105,7 +107,11 @@ async fn next_dial(
     }
 }
 
-async fn accept(listener: Option<&TcpListener>) -> io::Result<(TcpStream, SocketAddr)> {
+/// Accepts a connection, though not before the time given.
+async fn accept(listener: Option<&TcpListener>, not_before: Option<Instant>) -> io::Result<(TcpStream, SocketAddr)> {
+    if let Some(time) = not_before {
+        sleep_until(time).await;
+    }
     match listener {
         Some(listener) => listener.accept().await,
         None => std::future::pending().await,
@@ -119,13 +125,17 @@ async fn serve(shared: Arc<Shared>, stream: TcpStream, remote_addr: SocketAddr, 
         let failed = |error| Ending::new(Stage::Encryption, PeerError::Io(error));
         stream.set_nodelay(true).map_err(failed)?;
         let addresses = addresses(&stream).map_err(failed)?;
-        let admit = |key: &PublicKey| shared.peers.admits(id.insert(key.node_id()));
+        // Whose key it is, is only a claim yet: what is told now must not depend on it.
+        let admit = |key: &PublicKey| {
+            id = Some(key.node_id());
+            shared.peers.check_limit()
+        };
         let ready = setup::accept(&shared.config, stream, admit).await?;
-        run_peer(&shared, ready, Direction::Inbound, addresses, permit, None).await
+        run_peer(&shared, ready, Direction::Inbound, addresses, permit, &mut None).await
     };
     if let Err(ending) = served.await {
         tracing::debug!(%remote_addr, stage = %ending.stage(), "refused: {ending}");
-        shared.emit(Event::Refused { remote_addr, id, ending });
+        shared.emit(Event::Refused { remote_addr: Some(remote_addr), id, ending });
     }
 }
 
@@ -135,27 +145,29 @@ pub(super) fn addresses(stream: &TcpStream) -> io::Result<Addresses> {
 
 /// Makes a peer of a connection and runs it to its end. `permit` is given back as soon as it is a peer.
 ///
-/// The error is why it did not become one.
+/// The error is why it did not become one; `reply` is answered only if it did.
 pub(super) async fn run_peer(
     shared: &Arc<Shared>,
     ready: Ready,
     direction: Direction,
     addresses: Addresses,
     permit: OwnedSemaphorePermit,
-    added: Option<oneshot::Sender<Result<Peer, Ending>>>,
+    reply: &mut Option<DialReply>,
 ) -> Result<(), Ending> {
     let inner = PeerInner::new(&ready, direction, Some(addresses), &shared.traffic);
     let peer = Peer::new(inner.clone());
-    if let Err(error) = shared.peers.insert(&peer) {
-        return Err(setup::refuse(ready.connection, error).await);
+    match shared.peers.insert(&peer) {
+        Ok(None) => {}
+        Ok(Some(replaced)) => replaced.disconnect(DisconnectReason::AlreadyConnected),
+        Err(error) => return Err(setup::refuse(ready.connection, error).await),
     }
     let mut membership = Membership { shared: shared.clone(), peer: peer.clone(), inner: inner.clone(), ending: None };
     drop(permit);
     let driver = Driver::start(&shared.config, ready, inner);
     shared.emit(Event::Added { peer: peer.clone() });
-    if let Some(added) = added {
+    if let Some(reply) = reply.take() {
         // Who dialled may have stopped waiting.
-        let _ = added.send(Ok(peer));
+        let _ = reply.send(Ok(peer));
     }
     membership.ending = Some(driver.run().await);
     Ok(())

@@ -31,7 +31,7 @@ pub(crate) fn random(seed: u64) -> HandshakeRandom {
 
 /// Node 1 with its `auth` for node 2, the same at each call.
 pub(crate) fn initiator() -> (Initiator, Vec<u8>) {
-    Initiator::new(&key(1), key(2).public_key(), &random(1)).expect("the keys differ")
+    Initiator::new(&key(1), key(2).public_key(), random(1)).expect("the keys differ")
 }
 
 /// Node 2, waiting for an `auth`.

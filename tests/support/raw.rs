@@ -24,7 +24,7 @@ pub(crate) async fn connect(server: &Server) -> TcpStream {
 /// The `auth` for this node, and what waits for its `ack`.
 pub(crate) fn auth(enode: &Enode, key: &capmux::NodeKey) -> (Initiator, Vec<u8>) {
     let random = HandshakeRandom::from_os().expect("random numbers");
-    Initiator::new(key, enode.public_key, &random).expect("the keys differ")
+    Initiator::new(key, enode.public_key, random).expect("the keys differ")
 }
 
 impl Raw {

@@ -40,7 +40,7 @@ impl Record {
             },
             Event::Refused { remote_addr, id, ending, .. } => Self {
                 peer: id.map(|id| id.to_string()),
-                remote_addr: Some(remote_addr.to_string()),
+                remote_addr: remote_addr.map(|address| address.to_string()),
                 direction: Some(Direction::Inbound.to_string()),
                 ..Self::named("refused").ending(ending)
             },
