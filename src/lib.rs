@@ -1,6 +1,6 @@
 //! Multiplex subprotocols over one encrypted connection, the way Ethereum's devp2p does it.
 //!
-//! capmux is wire-compatible with RLPx version 5: go-ethereum, reth and ethereumjs nodes are peers as they are. It
+//! capmux is wire-compatible with RLPx version 5: go-ethereum and ethereumjs nodes are peers as they are. It
 //! needs no `eth` protocol and no fork of a client: register a [`Protocol`] and start a [`Server`].
 //!
 //! ```

@@ -73,6 +73,8 @@ impl Protocol {
     }
 
     /// [`Protocol::new`] with a function as the handler. It is called once for each peer.
+    ///
+    /// What it returns ends the peer: [`ProtocolHandler`] says how, and how to choose the reason that the peer is told.
     pub fn from_fn<F, Fut>(name: impl Into<String>, version: u64, length: u64, function: F) -> Self
     where
         F: Fn(Peer, Channel) -> Fut + Send + Sync + 'static,

@@ -385,11 +385,14 @@ async fn a_server_that_is_dropped_leaves_nothing_behind() {
 
 #[tokio::test(start_paused = true)]
 async fn a_pair_that_is_dropped_ends_the_peers() {
-    let pair = pair(node().protocol(sink("aaa", 1)), node().protocol(sink("aaa", 1))).await;
+    let (own, mut opened) = manual("aaa", 1, 1);
+    let pair = pair(node().protocol(own), node().protocol(sink("aaa", 1))).await;
     let peers = [pair.at_first.clone(), pair.at_second.clone()];
+    let sender = opened.next().await.1.sender();
     assert!(peers.iter().all(|peer| peer.ending().is_none()));
     drop(pair);
     for peer in peers {
         assert_eq!(soon(peer.closed()).await.stage(), Stage::Session, "R74: who waits for it is not left waiting");
     }
+    assert_eq!(sender.try_send(0, ""), Err(SendError::Closed), "R74");
 }

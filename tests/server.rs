@@ -13,7 +13,7 @@ use capmux::{
     Connection, Direction, Ending, Enode, Event, NodeKey, Party, PeerError, ProtocolError, Server, ServerBuilder,
     Stage, StartError,
 };
-use support::raw::{connect, read_to_end};
+use support::raw::{Raw, connect, read_to_end};
 use support::{
     added, deaf, dial, dropped, echo, enode, event, hello, last_words, listening, poll_once, read, refused, sink, soon,
     start,
@@ -244,6 +244,19 @@ async fn above_max_peers_a_node_is_told_so_before_hello() {
     held.disconnect(DisconnectReason::Requested);
     dropped(&mut events).await;
     assert_eq!(dial(&second, &server).await.id(), server.id(), "R44: the place is free again");
+}
+
+#[tokio::test]
+async fn of_two_that_are_set_up_at_once_one_gets_the_last_place() {
+    let server = start(listening().protocol(echo()).max_peers(1)).await;
+    let keys = [NodeKey::random(), NodeKey::random()];
+    let [one, other] = &keys;
+    let mut late = soon(Connection::initiate(connect(&server).await, one, enode(&server).public_key)).await.unwrap();
+    assert_eq!(read(&mut late).await.unwrap().0, MessageId::HELLO, "there is a place");
+    let _early = Raw::greet(&server, other, ECHO).await;
+    late.send_hello(&hello(one, ECHO)).await.unwrap();
+    assert_eq!(last_words(&mut late).await, Some(DisconnectReason::TooManyPeers), "R44: it is gone by now");
+    assert_eq!(server.peers().len(), 1, "R44");
 }
 
 #[tokio::test]

@@ -71,7 +71,7 @@ fn the_smallest_network_is_summed_up_for_people() {
     let table = text(&output.stdout);
     assert_eq!(output.status.code(), Some(0), "{table}");
     assert_eq!(text(&output.stderr), "", "no progress where there is no terminal");
-    assert!(table.starts_with("2 nodes, 1 encrypted connections"), "{table}");
+    assert!(table.starts_with("2 nodes, 1 encrypted connection over"), "{table}");
     assert!(table.contains("\nok  ") && table.contains("capmux demo --nodes 2 --seed 7"), "{table}");
     assert!(!table.contains('\u{1b}'), "no colours where there is no terminal");
 }

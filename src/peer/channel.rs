@@ -110,12 +110,12 @@ impl Channel {
         self.sender.capability()
     }
 
-    /// [`ChannelReceiver::recv`].
+    /// The next message; `None` when the peer is gone and all its messages are read. See [`ChannelReceiver::recv`].
     pub async fn recv(&mut self) -> Option<Message> {
         self.receiver.recv().await
     }
 
-    /// [`ChannelSender::send`].
+    /// Queues a message, waiting for a place in the queue for [`SEND_TIMEOUT`] at most. See [`ChannelSender::send`].
     ///
     /// # Errors
     /// [`SendError`].
@@ -123,7 +123,7 @@ impl Channel {
         self.sender.send(code, payload).await
     }
 
-    /// [`ChannelSender::send_rlp`].
+    /// [`Channel::send`] of a value in RLP.
     ///
     /// # Errors
     /// [`SendError`].
@@ -131,7 +131,7 @@ impl Channel {
         self.sender.send_rlp(code, value).await
     }
 
-    /// [`ChannelSender::try_send`].
+    /// Queues a message if there is a place, without waiting. See [`ChannelSender::try_send`].
     ///
     /// # Errors
     /// [`SendError`], [`SendError::Full`] among it.
@@ -139,7 +139,7 @@ impl Channel {
         self.sender.try_send(code, payload)
     }
 
-    /// [`ChannelSender::capacity`].
+    /// How many messages the queue has room for.
     pub fn capacity(&self) -> usize {
         self.sender.capacity()
     }

@@ -150,6 +150,9 @@ impl ServerBuilder {
             None => None,
         };
         let config = self.config(listener.as_ref().map_or(0, |(_, address)| address.port()))?;
+        if config.protocols.is_empty() {
+            tracing::warn!("no protocol is registered: every peer will be disconnected as useless");
+        }
         Ok(Server::spawn(&self, Arc::new(config), listener))
     }
 

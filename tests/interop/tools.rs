@@ -122,7 +122,8 @@ async fn run(what: &str, mut command: Command) -> Result<Output, String> {
     };
     let output = match output {
         Err(error) if error.kind() == ErrorKind::NotFound => {
-            return Err(format!("`{what}` needs a program that is not installed"));
+            let program = what.split(' ').next().unwrap_or(what);
+            return Err(format!("{program} is not installed"));
         }
         output => output.unwrap_or_else(|error| panic!("`{what}` cannot be run: {error}")),
     };

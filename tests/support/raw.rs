@@ -44,6 +44,16 @@ impl Raw {
         }
     }
 
+    /// Becomes a peer of a server.
+    pub(crate) async fn greet(server: &Server, key: &capmux::NodeKey, capabilities: &[(&str, u64)]) -> Self {
+        let mut events = server.events();
+        let mut raw = Self::handshake(server, key).await;
+        let hello = raw.hello(&super::hello(key, capabilities));
+        raw.stream.write_all(&hello).await.expect("written");
+        assert_eq!(super::added(&mut events).await.id(), key.node_id());
+        raw
+    }
+
     /// The frame with this Hello. What follows it is compressed.
     pub(crate) fn hello(&mut self, hello: &Hello) -> BytesMut {
         let mut frame = BytesMut::new();

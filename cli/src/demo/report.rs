@@ -119,7 +119,8 @@ pub(super) fn table(report: &Report, outcome: &Outcome) -> String {
 }
 
 fn introduction(report: &Report, outcome: &Outcome) -> Vec<String> {
-    let title = format!("{} nodes, {} encrypted connections over loopback TCP", report.nodes, report.connections);
+    let title =
+        format!("{} nodes, {} over loopback TCP", report.nodes, plural(report.connections, "encrypted connection"));
     let peers = match outcome.graph.degrees() {
         (1, 1) => "its peer".to_owned(),
         (fewest, most) if fewest == most => format!("each of its {most} peers"),
@@ -150,7 +151,11 @@ fn measured(report: &Report, outcome: &Outcome) -> Vec<String> {
         row(
             "gossip",
             &counts.spreads,
-            format!("{} messages to all nodes, {} hops at most", count(report.gossip.messages), graph.diameter()),
+            format!(
+                "{} messages to all nodes, {} at most",
+                count(report.gossip.messages),
+                plural(graph.diameter(), "hop")
+            ),
         ),
         format!(
             "  {:<12}{:>20}   in {} frames",
@@ -193,6 +198,11 @@ pub(super) fn duration(us: u64) -> String {
     };
     written.expect("a String takes everything");
     text
+}
+
+/// A number of things, with the plural that it takes.
+fn plural(number: usize, thing: &str) -> String {
+    format!("{number} {thing}{}", if number == 1 { "" } else { "s" })
 }
 
 #[cfg(test)]
