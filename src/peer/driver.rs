@@ -16,11 +16,14 @@ use super::reader::Reader;
 use super::setup::{Config, Ready};
 use super::writer::Writer;
 use super::{Peer, PeerInner};
-use crate::p2p::{Capability, DisconnectReason};
+use crate::p2p::{Capability, DisconnectReason, SessionError};
 use crate::protocol::BoxError;
 
 /// How long queued messages may take to be written before the Disconnect.
 const DRAIN: Duration = Duration::from_secs(1);
+/// How long what the other end said last is looked for, after a write has failed.
+const LAST_WORD: Duration = Duration::from_millis(200);
+
 type HandlerResult = Result<(), BoxError>;
 
 /// Closes the outbox when it is dropped: also when the task of the peer is aborted, whoever holds a sender must learn
@@ -98,11 +101,19 @@ impl Driver {
             () = self.shutdown.cancelled() => PeerError::ShuttingDown,
             Some(ended) = self.handlers.join_next_with_id() => handler_error(&self.running, ended),
             Some(ended) = self.writer.join_next() => match ended {
+                Ok(Err(PeerError::Io(error))) => self.last_word().await.unwrap_or(PeerError::Io(error)),
                 Ok(Err(error)) => error,
                 Ok(Ok(())) | Err(_) => PeerError::Internal,
             },
             error = self.reader.run() => error,
         }
+    }
+
+    /// The Disconnect that the other end has sent, if it has: it says more than the failure of a write to an end that
+    /// has closed.
+    async fn last_word(&mut self) -> Option<PeerError> {
+        let said = timeout(LAST_WORD, self.reader.run()).await.ok()?;
+        matches!(said, PeerError::Session(SessionError::Disconnected(_))).then_some(said)
     }
 
     /// Says goodbye if that makes sense, closes the connection, and joins every task.

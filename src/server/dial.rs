@@ -26,7 +26,7 @@ pub(super) struct DialRequest {
 pub(super) async fn dial(shared: Arc<Shared>, request: DialRequest, permit: OwnedSemaphorePermit) {
     let DialRequest { enode, mut reply } = request;
     let Err(ending) = dial_and_run(&shared, &enode, permit, &mut reply).await else { return };
-    if ending_says_connected(&ending)
+    if says_connected(&ending)
         && let Some(peer) = shared.peers.find(&enode.node_id())
     {
         // It has dialled this node meanwhile.
@@ -43,7 +43,7 @@ pub(super) async fn dial(shared: Arc<Shared>, request: DialRequest, permit: Owne
     shared.emit(Event::DialFailed { enode, ending });
 }
 
-fn ending_says_connected(ending: &Ending) -> bool {
+fn says_connected(ending: &Ending) -> bool {
     let disconnected = SessionError::Disconnected(Some(DisconnectReason::AlreadyConnected));
     match ending.error() {
         PeerError::AlreadyConnected => true,
