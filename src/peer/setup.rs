@@ -125,8 +125,12 @@ pub(crate) async fn within<T>(
 async fn exchange_hello(config: &Config, mut connection: Connection, encryption: Duration) -> Result<Ready, Ending> {
     let start = Instant::now();
     let exchange = async {
-        connection.send_hello(&config.hello()).await?;
-        connection.recv_hello(&config.public_key).await
+        let sent = connection.send_hello(&config.hello()).await;
+        // A node that refuses says so in place of its Hello, and may have closed by the time ours is written.
+        match connection.recv_hello(&config.public_key).await {
+            Err(error @ PeerError::Session(_)) => Err(error),
+            received => sent.and(received),
+        }
     };
     let session = match within(config, Stage::Hello, config.timeouts.hello, exchange).await {
         Ok(hello) => {
