@@ -114,7 +114,8 @@ impl Server {
     /// kept, and the other ended with [`DisconnectReason::AlreadyConnected`].
     ///
     /// # Errors
-    /// Why, by whom and at which stage the attempt ended; it is also reported as [`Event::DialFailed`].
+    /// Why, by whom and at which stage the attempt ended; it is also reported as [`Event::DialFailed`]. While a node is
+    /// being dialled, a second dial fails with [`PeerError::AlreadyConnected`].
     ///
     /// # Cancel safety
     /// When the future is dropped after the dial has begun, the dial goes on, as after [`Server::add_peer`].

@@ -221,12 +221,9 @@ async fn above_max_peers_a_node_is_told_so_before_hello() {
     assert!(read(&mut connection).await.is_none(), "R44: and the socket is closed");
     drop(connection);
     match event(&mut events).await {
-        Event::Refused { remote_addr, ending, .. } => {
-            assert_eq!(
-                (remote_addr, ending.stage(), ending.by()),
-                (Some(address), Stage::Hello, Party::Local),
-                "R44 R68"
-            );
+        Event::Refused { remote_addr, id, ending, .. } => {
+            assert_eq!((remote_addr, id), (Some(address), Some(key.node_id())), "R68");
+            assert_eq!((ending.stage(), ending.by()), (Stage::Hello, Party::Local), "R44 R68");
             assert!(matches!(ending.error(), PeerError::TooManyPeers { limit: 1 }), "R44: {ending}");
         }
         other => panic!("R44 R68: {other:?}"),

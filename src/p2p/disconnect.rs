@@ -95,7 +95,7 @@ impl DisconnectReason {
 
     /// Reads the data of a Disconnect message in any form that nodes send: a list with the reason, the reason alone,
     /// either of them compressed although it should not be, or the other way round. `None` when no reason is given or
-    /// none can be made out.
+    /// none can be made out. An empty message that was compressed is the byte 00, and reads as [`Self::Requested`].
     pub fn from_data(data: &[u8]) -> Option<Self> {
         // A block of snappy that holds a reason begins with its length, which is below 0x80; so does a bare integer,
         // which is one byte long.

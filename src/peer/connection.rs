@@ -240,7 +240,8 @@ impl FrameReader {
     /// closing a socket with unread bytes in it would discard them.
     pub(crate) async fn drain(&mut self, deadline: Instant) {
         self.buffer = BytesMut::new();
-        loop {
+        // An end that floods is always ready: the time has to be looked at, not only waited for.
+        while Instant::now() < deadline {
             self.buffer.clear();
             self.buffer.reserve(READ_CHUNK);
             match timeout_at(deadline, self.io.read_buf(&mut self.buffer)).await {
