@@ -123,6 +123,7 @@ async fn a_pong_is_awaited_and_its_time_is_kept() {
     connection.send_base(BaseMessage::Pong).await.unwrap();
     settle().await;
     assert_eq!(peer.round_trip_time(), None, "R26: nobody asked for that Pong");
+    assert_eq!(peer.unsolicited_pongs(), 1, "R26: it is counted");
     for milliseconds in [250, 40] {
         assert_eq!(read(&mut connection).await.unwrap().0, MessageId::PING);
         sleep(Duration::from_millis(milliseconds)).await;
