@@ -10,6 +10,7 @@ use aes::cipher::{KeyIvInit, StreamCipher};
 use bytes::{Buf, BytesMut};
 use ctr::Ctr128BE;
 use subtle::ConstantTimeEq;
+use zeroize::Zeroizing;
 
 use super::mac::Mac;
 
@@ -132,7 +133,7 @@ pub struct Ingress {
     mac: Mac,
     /// The keystream of the next header, made along with that of the content before it: two short runs would take
     /// longer than one.
-    header_keystream: [u8; BLOCK],
+    header_keystream: Zeroizing<[u8; BLOCK]>,
     state: State,
 }
 
@@ -146,8 +147,8 @@ enum State {
 
 impl Ingress {
     pub(super) fn new(secret: &[u8; 32], mac: Mac) -> Self {
-        let (mut cipher, mut header_keystream) = (keystream(secret), [0; BLOCK]);
-        cipher.apply_keystream(&mut header_keystream);
+        let (mut cipher, mut header_keystream) = (keystream(secret), Zeroizing::new([0; BLOCK]));
+        cipher.apply_keystream(&mut header_keystream[..]);
         Self { cipher, mac, header_keystream, state: State::Header }
     }
 
@@ -228,7 +229,7 @@ impl Ingress {
         *tag = [0; TAG];
         self.cipher.apply_keystream(body);
         let keystream = body.last_chunk_mut().expect("the body holds a tag");
-        self.header_keystream = std::mem::take(keystream);
+        *self.header_keystream = std::mem::take(keystream);
         Ok(())
     }
 
@@ -257,5 +258,30 @@ impl fmt::Debug for Egress {
 impl fmt::Debug for Ingress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Ingress").field("wants", &self.wants()).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use sha3::Keccak256;
+    use zeroize::ZeroizeOnDrop;
+
+    use super::*;
+
+    /// Does not compile when a dependency has lost the feature that zeroes what it holds.
+    #[test]
+    fn what_is_made_of_the_secrets_is_zeroed_when_dropped() {
+        fn zeroed<T: ZeroizeOnDrop>(_: &T) {}
+        let mac = || Mac::new(&[2; 32], &[3; 32], b"the greeting");
+        let (egress, ingress) = (Egress::new(&[1; 32], mac()), Ingress::new(&[1; 32], mac()));
+        let Egress { cipher, mac: Mac { state, cipher: mac_cipher, mask } } = &egress;
+        // R42
+        zeroed::<Ctr128BE<Aes256Enc>>(cipher);
+        zeroed::<Aes256Enc>(mac_cipher);
+        zeroed::<Keccak256>(state);
+        zeroed::<Zeroizing<_>>(mask);
+        let Ingress { cipher, mac: _, header_keystream, state: _ } = &ingress;
+        zeroed::<Ctr128BE<Aes256Enc>>(cipher);
+        zeroed::<Zeroizing<_>>(header_keystream);
     }
 }

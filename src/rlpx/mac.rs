@@ -5,6 +5,7 @@ use std::fmt;
 use aes::Aes256Enc;
 use aes::cipher::{BlockCipherEncrypt, KeyInit};
 use sha3::{Digest, Keccak256};
+use zeroize::Zeroizing;
 
 /// The first half of a digest of the state; what goes on the wire.
 pub(super) type Tag = [u8; 16];
@@ -15,9 +16,9 @@ pub(super) type Tag = [u8; 16];
 /// frame of `n` bytes costs `3 + ceil(n / 136)` permutations. It is kept encrypted, as the next header needs it; that
 /// runs beside other work here, and would have to be waited for there.
 pub(super) struct Mac {
-    state: Keccak256,
-    cipher: Aes256Enc,
-    mask: Tag,
+    pub(super) state: Keccak256,
+    pub(super) cipher: Aes256Enc,
+    pub(super) mask: Zeroizing<Tag>,
 }
 
 impl Mac {
@@ -29,13 +30,13 @@ impl Mac {
 
     pub(super) fn with_state(secret: &[u8; 32], state: Keccak256) -> Self {
         let cipher = Aes256Enc::new(secret.into());
-        let mask = encrypt(&cipher, digest(&state));
+        let mask = Zeroizing::new(encrypt(&cipher, digest(&state)));
         Self { state, cipher, mask }
     }
 
     /// Takes in the ciphertext of a header and returns its tag.
     pub(super) fn header(&mut self, ciphertext: &[u8; 16]) -> Tag {
-        self.mix(self.mask, ciphertext)
+        self.mix(*self.mask, ciphertext)
     }
 
     /// Takes in the ciphertext of a frame's content and returns its tag.
@@ -43,7 +44,7 @@ impl Mac {
         self.state.update(ciphertext);
         let digest = digest(&self.state);
         let tag = self.mix(encrypt(&self.cipher, digest), &digest);
-        self.mask = encrypt(&self.cipher, tag);
+        *self.mask = encrypt(&self.cipher, tag);
         tag
     }
 
