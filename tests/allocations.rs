@@ -9,7 +9,7 @@ use std::time::Instant;
 use allocation_counter::{AllocationInfo, measure};
 use bytes::{Buf, Bytes, BytesMut};
 use capmux::p2p::{Event, FIRST_FRAME_LIMIT, MessageEncoder, MessageId, Session};
-use capmux::rlpx::{Decompressor, Established, Ingress, MAX_FRAME_SIZE, MAX_HANDSHAKE_SIZE};
+use capmux::rlpx::{Compressor, Decompressor, Established, Ingress, MAX_FRAME_SIZE, MAX_HANDSHAKE_SIZE};
 use common::{content, key, model_dials, more, pair, random, session};
 
 /// 4,294,967,295 bytes uncompressed, as snappy writes its size.
@@ -126,4 +126,27 @@ fn small_messages_take_hardly_any_memory_in_a_steady_state() {
     let used = measure(|| (0..COUNT).for_each(|_| round()));
     assert!(used.count_total < COUNT / 100, "{} for {COUNT}", used.count_total);
     assert!(used.bytes_max < 64 * 1024, "{used:?}");
+}
+
+#[test]
+fn an_idle_connection_holds_no_working_memory_of_snappy() {
+    let (sender, receiver) = pair();
+    let (mut encoder, mut ingress) = (MessageEncoder::new(sender.egress), receiver.ingress);
+    encoder.enable_snappy();
+    assert!(size_of::<Compressor>() == 0, "R43: a connection has no tables of its own");
+    let (mut session, data, now) = (session(), content(64 * 1024), Instant::now());
+    // What the thread keeps is taken here, for all connections.
+    let (mut out, mut plain) = (BytesMut::new(), Compressor::default());
+    plain.compress(&data, &mut out);
+    let used = measure(|| {
+        let (mut out, mut buffer) = (BytesMut::new(), BytesMut::new());
+        for content in [&data[..], &data[..100]] {
+            encoder.message(MessageId::new(0x11), content, &mut out).expect("it fits a frame");
+            buffer.unsplit(out.split());
+            let frame = ingress.open(&mut buffer, session.frame_limit()).expect("sound").expect("whole");
+            drop(session.receive(frame.freeze(), now).expect("sound"));
+        }
+        session.release_memory();
+    });
+    assert_eq!(used.bytes_current, 0, "R43: {used:?}");
 }

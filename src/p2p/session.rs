@@ -276,6 +276,14 @@ impl Session {
         self.liveness.excuse(pause);
     }
 
+    /// Gives back the memory that is kept for the next message. It is taken again when one comes, so this is for a peer
+    /// that has been silent for a while.
+    pub fn release_memory(&mut self) {
+        if let Some(decompressor) = &mut self.decompressor {
+            decompressor.release();
+        }
+    }
+
     /// Notes that a Ping is being sent; `false` when one is outstanding, and another must not be sent.
     pub fn ping(&mut self, now: Instant) -> bool {
         self.liveness.ping(now)
