@@ -159,6 +159,28 @@ fn the_last_id_of_all_can_be_used() {
 }
 
 #[test]
+fn ids_are_found_on_both_sides_of_the_table() {
+    let now = Instant::now();
+    for lengths in
+        [[1, 1023, 1, 1], [1, 1022, 1, 2], [1024, 1, 1, 1], [1000, 23, 2, u64::MAX - 2000], [1 << 40, 1, 2, 3]]
+    {
+        let names = ["a", "b", "c", "d"];
+        let own: Vec<_> = names.iter().zip(lengths).map(|(name, length)| registered(name, 1, length)).collect();
+        assert_eq!(Registered::check(&own), Ok(()));
+        let mut session = session(5, &own, now);
+        let mut offset = 16;
+        for (name, length) in names.iter().zip(lengths) {
+            for code in [0, 1, length / 2, length - 1].into_iter().filter(|code| *code < length) {
+                let expected = Some((capability(name, 1), code));
+                assert_eq!(delivered(&mut session, offset + code), expected, "R2 R6: {lengths:?}");
+            }
+            offset += length;
+        }
+        assert_eq!(delivered(&mut session, offset), None, "R5: {lengths:?}");
+    }
+}
+
+#[test]
 fn protocols_that_cannot_be_offered_together_are_refused() {
     let (eth, snap) = (registered("eth", 68, 17), registered("snap", 1, 8));
     assert_eq!(Registered::check([]), Ok(()), "R3");

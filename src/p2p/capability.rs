@@ -16,6 +16,11 @@ pub const MAX_NAME_LEN: usize = 8;
 /// Where the ids of subprotocols begin; those below are the base protocol's.
 pub(super) const FIRST_ID: u64 = 0x10;
 
+/// How many ids from [`FIRST_ID`] on are found in a table; others are searched for. Lengths go up to 2^64.
+const TABLE_IDS: u64 = 1024;
+/// What the table says of an id that belongs to no protocol.
+const NOWHERE: u16 = u16::MAX;
+
 /// A subprotocol on the wire: its name and version, printed as `eth/69`.
 ///
 /// Capabilities of our own have names of 1 to 8 printable ASCII characters. What a peer sends may be anything: it is
@@ -158,6 +163,8 @@ impl Shared {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SharedCapabilities {
     shared: Vec<Shared>,
+    /// The place of each of the first ids, as far as there are ranges.
+    table: Box<[u16]>,
 }
 
 impl SharedCapabilities {
@@ -181,17 +188,35 @@ impl SharedCapabilities {
             offset += length;
             shared
         });
-        Self { shared: shared.collect() }
+        let shared: Vec<_> = shared.collect();
+        Self { table: table(&shared), shared }
     }
 
     /// The place in this list and the code that a message id stands for; `None` past the last range.
     pub(crate) fn locate(&self, id: MessageId) -> Option<(usize, u64)> {
         let id = id.value();
-        let place = self.shared.partition_point(|shared| shared.offset <= id).checked_sub(1)?;
-        let shared = &self.shared[place];
+        let index = id.checked_sub(FIRST_ID)?;
+        let place = match usize::try_from(index).ok().and_then(|index| self.table.get(index)) {
+            Some(&place) => usize::from(place),
+            None => self.shared.partition_point(|shared| shared.offset <= id).checked_sub(1)?,
+        };
+        let shared = self.shared.get(place)?;
         let code = id - shared.offset;
         (code < shared.length).then_some((place, code))
     }
+}
+
+/// The places of the first ids. The ranges are in order, and may leave gaps.
+fn table(shared: &[Shared]) -> Box<[u16]> {
+    let mut table = Vec::new();
+    // Each range takes an id at least, so no place in the table is as large as the mark for none.
+    for (place, shared) in (0..NOWHERE).zip(shared) {
+        let start = (shared.offset - FIRST_ID).min(TABLE_IDS) as usize;
+        let end = (shared.offset - FIRST_ID).saturating_add(shared.length).min(TABLE_IDS) as usize;
+        table.resize(start, NOWHERE);
+        table.resize(end, place);
+    }
+    table.into()
 }
 
 impl std::ops::Deref for SharedCapabilities {
