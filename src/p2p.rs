@@ -10,6 +10,7 @@ mod disconnect;
 mod hello;
 mod liveness;
 mod message;
+mod round_trip;
 mod session;
 
 pub use capability::{
@@ -19,4 +20,5 @@ pub use disconnect::DisconnectReason;
 pub use hello::{ClientId, Hello, HelloError, MAX_BASE_MESSAGE_SIZE, P2P_VERSION, SNAPPY_VERSION};
 pub use liveness::{LivenessSettings, LivenessSettingsError, MAX_TIMEOUT, TimerAction};
 pub use message::{BaseMessage, MAX_ID_LEN, MAX_MESSAGE_SIZE, MessageEncoder, MessageId};
+pub use round_trip::RoundTrip;
 pub use session::{Event, FIRST_FRAME_LIMIT, Session, SessionError, receive_hello};

@@ -22,10 +22,14 @@ fn start() -> (Session, Instant) {
     (session(4, &[registered("test", 1, 1)], start), start)
 }
 
+fn settings(ping_after: Duration, pong_timeout: Duration, idle_timeout: Duration) -> LivenessSettings {
+    LivenessSettings::default().ping_after(ping_after).pong_timeout(pong_timeout).idle_timeout(idle_timeout)
+}
+
 #[test]
-fn the_defaults_are_15_20_and_60_seconds() {
-    let expected = LivenessSettings { ping_after: seconds(15), pong_timeout: seconds(20), idle_timeout: seconds(60) };
-    assert_eq!(LivenessSettings::default(), expected, "R24 R25 R30");
+fn the_defaults_are_15_20_60_and_30_seconds() {
+    let expected = settings(seconds(15), seconds(20), seconds(60)).frame_timeout(seconds(30));
+    assert_eq!(LivenessSettings::default(), expected, "R24 R25 R30 H25");
     assert_eq!(expected.check(), Ok(()), "R25");
 }
 
@@ -36,6 +40,7 @@ fn a_silent_peer_is_pinged_once_and_then_given_up() {
     assert_eq!(session.poll(start), Ok(TimerAction::Wait(ping_at)), "R24");
     assert_eq!(session.poll(ping_at - MILLISECOND), Ok(TimerAction::Wait(ping_at)), "R24: not before 15 s");
     assert_eq!(session.poll(ping_at), Ok(TimerAction::Ping), "R24");
+    session.ping_written(ping_at);
     let limit = ping_at + seconds(20);
     assert_eq!(session.poll(ping_at), Ok(TimerAction::Wait(limit)), "R24: never two outstanding");
     assert!(!session.ping(ping_at + seconds(1)), "R24: not even if the application asks");
@@ -59,6 +64,7 @@ fn traffic_puts_the_ping_off() {
 fn traffic_does_not_stand_in_for_a_pong() {
     let (mut session, start) = start();
     assert_eq!(session.poll(start + seconds(15)), Ok(TimerAction::Ping));
+    session.ping_written(start + seconds(15));
     for second in 16..35 {
         let now = start + seconds(second);
         session.receive(frame(&[0x10], b"data"), now).unwrap();
@@ -91,6 +97,7 @@ fn pongs_nobody_asked_for_are_counted_and_change_nothing() {
     }
     // One that came before the Ping is no answer to it.
     assert!(session.ping(start + seconds(4)), "R31: none is outstanding");
+    session.ping_written(start + seconds(4));
     let limit = start + seconds(24);
     assert_eq!(session.poll(start + seconds(5)), Ok(TimerAction::Wait(limit)), "R26 R25");
     let answer = session.receive(frame(&[0x03], &[0xc0]), start + seconds(6));
@@ -117,6 +124,7 @@ fn time_in_which_this_end_did_not_read_does_not_count() {
     session.excuse(seconds(100));
     assert_eq!(session.poll(start + seconds(114)), Ok(TimerAction::Wait(start + seconds(115))), "R10 R24");
     assert_eq!(session.poll(start + seconds(115)), Ok(TimerAction::Ping), "R24");
+    session.ping_written(start + seconds(115));
     session.excuse(seconds(100));
     let limit = start + seconds(115 + 20 + 100);
     assert_eq!(session.poll(limit - MILLISECOND), Ok(TimerAction::Wait(limit)), "R10 R25");
@@ -126,10 +134,11 @@ fn time_in_which_this_end_did_not_read_does_not_count() {
 #[test]
 fn settings_have_their_effect() {
     let start = Instant::now();
-    let settings = LivenessSettings { ping_after: seconds(1), pong_timeout: seconds(2), idle_timeout: seconds(9) };
+    let settings = settings(seconds(1), seconds(2), seconds(9)).frame_timeout(seconds(3));
     let mut session = Session::new(hello(5, vec![]), &[], settings, start);
     assert_eq!(session.poll(start), Ok(TimerAction::Wait(start + seconds(1))), "R24 R77");
     assert_eq!(session.poll(start + seconds(1)), Ok(TimerAction::Ping), "R24 R77");
+    session.ping_written(start + seconds(1));
     session.inbound(start + seconds(2));
     assert_eq!(session.poll(start + seconds(3)), Err(SessionError::PingTimeout { limit: seconds(2) }), "R25 R77");
     let mut session = Session::new(hello(5, vec![]), &[], settings, start);
@@ -138,8 +147,7 @@ fn settings_have_their_effect() {
 
 #[test]
 fn settings_that_contradict_one_another_are_refused() {
-    let check =
-        |ping_after, pong_timeout, idle_timeout| LivenessSettings { ping_after, pong_timeout, idle_timeout }.check();
+    let check = |ping_after, pong_timeout, idle_timeout| settings(ping_after, pong_timeout, idle_timeout).check();
     assert_eq!(check(seconds(15), seconds(20), seconds(35) + MILLISECOND), Ok(()), "R25");
     for (ping_after, pong_timeout, idle_timeout) in [
         (seconds(15), seconds(20), seconds(35)),
@@ -149,10 +157,116 @@ fn settings_that_contradict_one_another_are_refused() {
         let expected = LivenessSettingsError::PingPastIdle { ping_after, pong_timeout, idle_timeout };
         assert_eq!(check(ping_after, pong_timeout, idle_timeout), Err(expected), "R25 R77");
     }
-    for zero in 0..3 {
-        let [a, b, c] = std::array::from_fn(|index| seconds(if index == zero { 0 } else { 10 + index as u64 * 50 }));
-        assert_eq!(check(a, b, c), Err(LivenessSettingsError::OutOfRange), "R25 R77");
+    let names = ["ping_after", "pong_timeout", "idle_timeout", "frame_timeout"];
+    for (place, setting) in names.into_iter().enumerate() {
+        for wrong in [Duration::ZERO, MAX_TIMEOUT + MILLISECOND, Duration::MAX] {
+            let [a, b, c, d] = std::array::from_fn(|index| if index == place { wrong } else { seconds(10) });
+            let error = settings(a, b, c).frame_timeout(d).check().unwrap_err();
+            assert_eq!(error, LivenessSettingsError::OutOfRange { setting }, "R25 R77 H25: {wrong:?}");
+            assert!(error.to_string().contains(setting), "R77: {error}");
+        }
     }
-    let endless = check(seconds(1), seconds(1), Duration::MAX);
-    assert_eq!(endless, Err(LivenessSettingsError::OutOfRange), "R77: the clock ends before that");
+    assert_eq!(settings(seconds(1), seconds(1), seconds(9)).frame_timeout(MAX_TIMEOUT).check(), Ok(()), "R77 H25");
+}
+
+#[test]
+fn a_pong_is_timed_from_when_its_ping_was_written() {
+    let (mut session, start) = start();
+    let idle_limit = Ok(TimerAction::Wait(start + seconds(60)));
+    assert_eq!(session.poll(start + seconds(15)), Ok(TimerAction::Ping), "R24");
+    for second in [15, 20, 35, 59] {
+        assert_eq!(session.poll(start + seconds(second)), idle_limit, "R25: no Pong can have come yet, at {second} s");
+    }
+    session.inbound(start + seconds(40));
+    session.ping_written(start + seconds(45));
+    assert_eq!(session.poll(start + seconds(45)), Ok(TimerAction::Wait(start + seconds(65))), "R25");
+    session.ping_written(start + seconds(50));
+    let came = start + seconds(46);
+    assert_eq!(session.receive(frame(&[0x03], &[0xc0]), came), Ok(Event::Pong(Some(seconds(1)))), "R26");
+    session.ping_written(start + seconds(47));
+    assert_eq!(session.poll(came), Ok(TimerAction::Wait(came + seconds(15))), "R24: nothing is outstanding");
+
+    let (mut session, start) = self::start();
+    assert_eq!(session.poll(start + seconds(15)), Ok(TimerAction::Ping), "R24");
+    let before = session.receive(frame(&[0x03], &[0xc0]), start + seconds(18));
+    assert_eq!(before, Ok(Event::Pong(Some(seconds(3)))), "R26: from when it was decided, for it is not known better");
+
+    let (mut session, start) = self::start();
+    assert_eq!(session.poll(start + seconds(15)), Ok(TimerAction::Ping), "R24");
+    let error = session.poll(start + seconds(60)).unwrap_err();
+    assert_eq!(error, SessionError::IdleTimeout { limit: seconds(60) }, "R30: which is in force all the same");
+}
+
+#[test]
+fn a_ping_of_the_application_joins_the_one_that_is_outstanding() {
+    let (mut session, start) = start();
+    assert_eq!(session.poll(start + seconds(15)), Ok(TimerAction::Ping), "R24");
+    assert!(!session.ping(start + seconds(16)), "R31 R24: one is to be written");
+    session.ping_written(start + seconds(17));
+    assert!(!session.ping(start + seconds(18)), "R31 R24: one is outstanding");
+    let pong = session.receive(frame(&[0x03], &[0xc0]), start + seconds(19));
+    assert_eq!(pong, Ok(Event::Pong(Some(seconds(2)))), "R31: which answers all who asked");
+    assert!(session.ping(start + seconds(20)), "R31");
+    session.ping_written(start + seconds(20));
+    let limit = Ok(TimerAction::Wait(start + seconds(40)));
+    assert_eq!(session.poll(start + seconds(35)), limit, "R24 R31: and there is no second one after the silence");
+}
+
+#[test]
+fn round_trips_are_kept() {
+    let (mut session, start) = start();
+    assert_eq!(session.round_trip(), None, "R26");
+    for (count, time) in [(1, 80), (2, 160), (3, 40)] {
+        let sent = start + seconds(count);
+        assert!(session.ping(sent), "R31");
+        session.ping_written(sent);
+        session.receive(frame(&[0x03], &[0xc0]), sent + MILLISECOND * time).unwrap();
+        let times = session.round_trip().unwrap();
+        assert_eq!((times.last, times.samples), (MILLISECOND * time, count), "R26 R31");
+    }
+    let times = session.round_trip().unwrap();
+    assert_eq!((times.min, times.smoothed), (MILLISECOND * 40, Duration::from_micros(83_750)), "R26");
+    session.receive(frame(&[0x03], &[0xc0]), start + seconds(9)).unwrap();
+    assert_eq!(session.round_trip(), Some(times), "R26: what nobody asked for does not count");
+}
+
+#[test]
+fn a_frame_that_has_begun_has_a_deadline_whatever_trickles_in() {
+    let (mut session, start) = start();
+    let begun = start + seconds(5);
+    let limit = begun + seconds(30);
+    for second in 5..35 {
+        let now = start + seconds(second);
+        session.inbound(now);
+        assert_eq!(session.frame_pending(now, true), Some(limit), "H25: from its first byte, at {second} s");
+        assert_eq!(session.poll(now), Ok(TimerAction::Wait(limit.min(now + seconds(15)))), "H25: at {second} s");
+    }
+    assert!(session.poll(limit - MILLISECOND).is_ok(), "H25: not before 30 s");
+    let error = session.poll(limit).unwrap_err();
+    assert_eq!(error, SessionError::FrameTimeout { limit: seconds(30) }, "H25");
+    assert_eq!(error.disconnect_reason(), Some(DisconnectReason::NetworkError), "H25");
+}
+
+#[test]
+fn a_frame_that_becomes_whole_has_no_deadline_and_the_next_has_its_own() {
+    let (mut session, start) = start();
+    session.frame_pending(start, true);
+    let next = start + seconds(29);
+    session.receive(frame(&[0x10], b"data"), next).unwrap();
+    assert_eq!(session.frame_pending(next, true), Some(next + seconds(30)), "H25: the next one began with its end");
+    session.receive(frame(&[0x10], b"data"), next + seconds(1)).unwrap();
+    assert_eq!(session.frame_pending(next + seconds(1), false), None, "H25");
+    let ping_at = next + seconds(16);
+    assert_eq!(session.poll(next + seconds(2)), Ok(TimerAction::Wait(ping_at)), "H25 R24");
+}
+
+#[test]
+fn the_deadline_of_a_frame_does_not_run_while_this_end_does_not_read() {
+    let (mut session, start) = start();
+    session.frame_pending(start, true);
+    session.excuse(seconds(100));
+    session.inbound(start + seconds(129));
+    assert_eq!(session.poll(start + seconds(129)), Ok(TimerAction::Wait(start + seconds(130))), "H25 R10");
+    let error = session.poll(start + seconds(130));
+    assert_eq!(error, Err(SessionError::FrameTimeout { limit: seconds(30) }), "H25 R10");
 }

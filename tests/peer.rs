@@ -139,7 +139,7 @@ async fn a_pong_is_awaited_and_its_time_is_kept() {
 
 #[tokio::test(start_paused = true)]
 async fn liveness_is_a_setting() {
-    let liveness = LivenessSettings { ping_after: secs(1), pong_timeout: secs(2), idle_timeout: secs(4) };
+    let liveness = LivenessSettings::default().ping_after(secs(1)).pong_timeout(secs(2)).idle_timeout(secs(4));
     let (mut scripted, _peer) = greet(node().protocol(sink("aaa", 1)).liveness(liveness), A).await;
     let since = Instant::now();
     assert_eq!(read(&mut scripted.connection).await.unwrap().0, MessageId::PING);

@@ -79,12 +79,12 @@ async fn settings_that_will_not_do_are_named() {
         assert!(matches!(error, StartError::OutOfRange { setting } if setting == name), "R77 {name}: {error:?}");
     }
     let secs = Duration::from_secs;
-    let liveness = LivenessSettings { ping_after: secs(30), pong_timeout: secs(30), idle_timeout: secs(60) };
+    let liveness = LivenessSettings::default().ping_after(secs(30)).pong_timeout(secs(30)).idle_timeout(secs(60));
     let error = start_error(node().liveness(liveness)).await.to_string();
     assert!(["ping_after", "pong_timeout", "idle_timeout"].iter().all(|name| error.contains(name)), "R25: {error}");
-    start(node().liveness(LivenessSettings { ping_after: secs(29), ..liveness })).await;
+    start(node().liveness(liveness.ping_after(secs(29)))).await;
     for ping_after in [zero, Duration::MAX] {
-        let error = start_error(node().liveness(LivenessSettings { ping_after, ..liveness })).await;
+        let error = start_error(node().liveness(liveness.ping_after(ping_after))).await;
         assert!(matches!(error, StartError::Liveness(_)), "R25: {error:?}");
     }
 

@@ -64,23 +64,27 @@ impl Driver {
         let hello = remote_hello(4 + u64::from(choice(input, 3)?), choice(input, 8)?);
         let mut seconds = || Ok(Duration::from_secs(1 + u64::from(input.arbitrary::<u8>()?)));
         let (ping_after, pong_timeout) = (seconds()?, seconds()?);
-        let settings =
-            LivenessSettings { ping_after, pong_timeout, idle_timeout: ping_after + pong_timeout + seconds()? };
-        assert_eq!(settings.check(), Ok(()));
+        let idle_timeout = ping_after + pong_timeout + seconds()?;
         let now = Instant::now();
+        let clock = Clock::new([ping_after, pong_timeout, idle_timeout], now);
+        let settings = LivenessSettings::default()
+            .ping_after(ping_after)
+            .pong_timeout(pong_timeout)
+            .idle_timeout(idle_timeout)
+            .frame_timeout(FRAME_TIMEOUT);
+        assert_eq!(settings.check(), Ok(()));
         let (egress, ingress) = inside::direction();
         let session = Session::new(hello, &registered(), settings, now);
         let mut encoder = MessageEncoder::new(egress);
         if session.is_compressed() {
             encoder.enable_snappy();
         }
-        let clock = Clock { settings, last_inbound: now, ping_sent: None };
         Ok(Self { session, encoder, ingress, now, clock, base: BaseRate::new(now), delivered: 0 })
     }
 
     /// Does one operation and tells whether the session goes on.
     fn step(&mut self, input: &mut Unstructured<'_>) -> Result<bool> {
-        match choice(input, 10)? {
+        match choice(input, 12)? {
             0 | 1 => self.message(input),
             2 => self.damaged_message(input),
             3 => self.base_message(input),
@@ -111,7 +115,18 @@ impl Driver {
                 assert_eq!(self.session.ping(self.now), expected, "two Pings outstanding, or none allowed");
                 Ok(true)
             }
-            _ => Ok(self.poll()),
+            9 => Ok(self.poll()),
+            10 => {
+                self.session.ping_written(self.now);
+                self.clock.ping_written(self.now);
+                Ok(true)
+            }
+            _ => {
+                let begun = choice(input, 2)? == 1;
+                let limit = self.clock.frame_pending(self.now, begun);
+                assert_eq!(self.session.frame_pending(self.now, begun), limit);
+                Ok(true)
+            }
         }
     }
 
@@ -171,7 +186,7 @@ impl Driver {
             _ => BaseMessage::Pong,
         };
         let content = self.seal(|encoder, wire| encoder.base(message, wire));
-        let (asked, unsolicited) = (self.clock.ping_sent, self.session.unsolicited_pongs());
+        let (asked, unsolicited) = (self.clock.ping_since, self.session.unsolicited_pongs());
         let outcome = self.receive(content);
         match (message, &outcome) {
             (BaseMessage::Disconnect(reason), _) => {
@@ -199,12 +214,12 @@ impl Driver {
     /// Gives a frame to the session, and to the model what it learns from that.
     fn receive(&mut self, content: Bytes) -> std::result::Result<Event, SessionError> {
         let outcome = self.session.receive(content, self.now);
-        self.clock.last_inbound = self.now;
+        (self.clock.last_inbound, self.clock.frame_since) = (self.now, None);
         match &outcome {
             Ok(Event::Ping | Event::Ignored) => self.base.admitted(self.now),
             Ok(Event::Pong(_)) => {
                 self.base.admitted(self.now);
-                self.clock.ping_sent = None;
+                self.clock.ping_since = None;
             }
             Ok(_) => {}
             Err(SessionError::BaseMessageFlood) => self.base.refused(),
@@ -223,41 +238,72 @@ impl Driver {
     }
 }
 
+const FRAME_TIMEOUT: Duration = Duration::from_secs(30);
+
 /// The model of the clock.
 struct Clock {
-    settings: LivenessSettings,
+    /// `ping_after`, `pong_timeout` and `idle_timeout`.
+    settings: [Duration; 3],
     last_inbound: Instant,
-    ping_sent: Option<Instant>,
+    frame_since: Option<Instant>,
+    ping_since: Option<Instant>,
+    is_written: bool,
 }
 
 impl Clock {
+    fn new(settings: [Duration; 3], now: Instant) -> Self {
+        Self { settings, last_inbound: now, frame_since: None, ping_since: None, is_written: false }
+    }
+
     fn ping(&mut self, now: Instant) -> bool {
-        let allowed = self.ping_sent.is_none();
-        self.ping_sent = self.ping_sent.or(Some(now));
+        let allowed = self.ping_since.is_none();
+        if allowed {
+            (self.ping_since, self.is_written) = (Some(now), false);
+        }
         allowed
+    }
+
+    fn ping_written(&mut self, now: Instant) {
+        if self.ping_since.is_some() && !self.is_written {
+            (self.ping_since, self.is_written) = (Some(now), true);
+        }
+    }
+
+    fn frame_pending(&mut self, now: Instant, begun: bool) -> Option<Instant> {
+        self.frame_since = begun.then_some(self.frame_since.unwrap_or(now));
+        self.frame_since.map(|since| since + FRAME_TIMEOUT)
     }
 
     fn excuse(&mut self, pause: Duration) {
         self.last_inbound += pause;
-        self.ping_sent = self.ping_sent.map(|sent| sent + pause);
+        self.frame_since = self.frame_since.map(|since| since + pause);
+        self.ping_since = self.ping_since.map(|since| since + pause);
     }
 
     fn poll(&mut self, now: Instant) -> std::result::Result<TimerAction, SessionError> {
-        let LivenessSettings { ping_after, pong_timeout, idle_timeout } = self.settings;
+        let [ping_after, pong_timeout, idle_timeout] = self.settings;
         let silence = now - self.last_inbound;
-        let waited = self.ping_sent.map(|sent| now - sent);
         if silence >= idle_timeout {
             return Err(SessionError::IdleTimeout { limit: idle_timeout });
         }
-        let left = match waited {
+        let mut left = idle_timeout - silence;
+        if let Some(since) = self.frame_since {
+            if now - since >= FRAME_TIMEOUT {
+                return Err(SessionError::FrameTimeout { limit: FRAME_TIMEOUT });
+            }
+            left = left.min(FRAME_TIMEOUT - (now - since));
+        }
+        let waited = self.ping_since.filter(|_| self.is_written).map(|since| now - since);
+        match waited {
             Some(waited) if waited >= pong_timeout => return Err(SessionError::PingTimeout { limit: pong_timeout }),
-            Some(waited) => (pong_timeout - waited).min(idle_timeout - silence),
+            Some(waited) => left = left.min(pong_timeout - waited),
+            None if self.ping_since.is_some() => {}
             None if silence >= ping_after => {
-                self.ping_sent = Some(now);
+                self.ping(now);
                 return Ok(TimerAction::Ping);
             }
-            None => ping_after - silence,
-        };
+            None => left = left.min(ping_after - silence),
+        }
         Ok(TimerAction::Wait(now + left))
     }
 }

@@ -10,6 +10,7 @@ use super::disconnect::DisconnectReason;
 use super::hello::{Hello, HelloError, MAX_BASE_MESSAGE_SIZE, SNAPPY_VERSION};
 use super::liveness::{Liveness, LivenessSettings, TimerAction};
 use super::message::{MAX_ID_LEN, MessageId};
+use super::round_trip::RoundTrip;
 use crate::node::PublicKey;
 use crate::rlpx::{Decompressor, MAX_FRAME_SIZE, SnappyError, max_compressed_len};
 
@@ -81,6 +82,12 @@ pub enum SessionError {
         /// The limit in force.
         limit: Duration,
     },
+    /// A frame that had begun was not whole in time.
+    #[error("a frame was not complete within {limit:?}")]
+    FrameTimeout {
+        /// The limit in force.
+        limit: Duration,
+    },
     /// Not a byte in time.
     #[error("no inbound byte for {limit:?}")]
     IdleTimeout {
@@ -98,7 +105,7 @@ impl SessionError {
             Self::Hello(error) => Some(error.disconnect_reason()),
             Self::NoSharedCapability => Some(UselessPeer),
             Self::PingTimeout { .. } => Some(PingTimeout),
-            Self::IdleTimeout { .. } => Some(NetworkError),
+            Self::FrameTimeout { .. } | Self::IdleTimeout { .. } => Some(NetworkError),
             Self::InvalidMessageId
             | Self::ExpectedHello { .. }
             | Self::UnexpectedHello
@@ -126,7 +133,7 @@ pub enum Event {
     },
     /// A Ping: a Pong is to be sent.
     Ping,
-    /// A Pong, and how long it took; `None` when nobody asked for it.
+    /// A Pong, and how long it took; `None` when nobody asked for it. [`Session::round_trip`] has counted it.
     Pong(Option<Duration>),
     /// A message of the base protocol that has no meaning yet.
     Ignored,
@@ -219,7 +226,7 @@ impl Session {
     /// # Errors
     /// [`SessionError`]; the session is over then.
     pub fn receive(&mut self, mut content: Bytes, now: Instant) -> Result<Event, SessionError> {
-        self.inbound(now);
+        self.liveness.frame_complete(now);
         let id = MessageId::take(&mut content).ok_or(SessionError::InvalidMessageId)?;
         if id.value() < FIRST_ID {
             return self.receive_base(id, &content, now);
@@ -271,6 +278,13 @@ impl Session {
         self.liveness.inbound(now);
     }
 
+    /// Notes, when every whole frame of what came has been received, whether a further one has begun. Its deadline runs
+    /// from the first call that says so. Returns the time by which it must be whole, at which [`Session::poll`] is to be
+    /// called.
+    pub fn frame_pending(&mut self, now: Instant, is_pending: bool) -> Option<Instant> {
+        self.liveness.frame_pending(now, is_pending)
+    }
+
     /// Notes that nothing was read for `pause` because this end did not read: no deadline runs in that time.
     pub fn excuse(&mut self, pause: Duration) {
         self.liveness.excuse(pause);
@@ -284,15 +298,29 @@ impl Session {
         }
     }
 
-    /// Notes that a Ping is being sent; `false` when one is outstanding, and another must not be sent.
+    /// Notes that a Ping is to be sent because somebody asks for it; `false` when one is outstanding, be it by
+    /// [`TimerAction::Ping`]: another must not be sent then, and the Pong that is waited for answers both.
     pub fn ping(&mut self, now: Instant) -> bool {
         self.liveness.ping(now)
+    }
+
+    /// Notes that the Ping was written: its time and the deadline of its Pong run from here. [`Session::poll`] is to be
+    /// called again. A Pong may have come before; then there is nothing to note.
+    ///
+    /// Before it is written its Pong has no deadline. A write that stalls needs one elsewhere.
+    pub fn ping_written(&mut self, at: Instant) {
+        self.liveness.ping_written(at);
+    }
+
+    /// How long Pings have taken so far; `None` before the first Pong.
+    pub fn round_trip(&self) -> Option<RoundTrip> {
+        self.liveness.round_trip()
     }
 
     /// Says what the clock asks for at `now`.
     ///
     /// # Errors
-    /// [`SessionError::PingTimeout`] and [`SessionError::IdleTimeout`]; the session is over then.
+    /// [`SessionError::PingTimeout`], [`SessionError::FrameTimeout`] and [`SessionError::IdleTimeout`]; the session is over then.
     pub fn poll(&mut self, now: Instant) -> Result<TimerAction, SessionError> {
         self.liveness.poll(now)
     }

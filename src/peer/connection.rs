@@ -218,6 +218,11 @@ impl FrameReader {
         Ok(self.ingress.open(&mut self.buffer, limit)?.map(BytesMut::freeze))
     }
 
+    /// Whether bytes of a frame have come that is not whole, when [`FrameReader::next_frame`] finds no other.
+    pub(crate) fn is_inside_frame(&self) -> bool {
+        !self.buffer.is_empty() || self.ingress.is_inside_frame()
+    }
+
     /// Reads what has come, and returns how many bytes. The end of the stream is an error.
     ///
     /// The buffer grows with what has come, not with what a header announces.
@@ -231,7 +236,7 @@ impl FrameReader {
         let missing = self.ingress.wants().saturating_sub(self.buffer.len());
         self.buffer.reserve(missing.min(self.buffer.len()).max(self.chunk));
         match self.io.read_buf(&mut self.buffer).await.map_err(PeerError::Io)? {
-            0 => Err(PeerError::Closed { inside_message: !self.buffer.is_empty() || self.ingress.is_inside_frame() }),
+            0 => Err(PeerError::Closed { inside_message: self.is_inside_frame() }),
             read => Ok(read),
         }
     }

@@ -52,6 +52,10 @@ impl Reader {
                 messages += 1;
             }
             self.peer.traffic.messages_received(messages);
+            let frame_limit = self.session.frame_pending(now.into_std(), self.frames.is_inside_frame());
+            if frame_limit.is_some_and(|limit| Instant::from_std(limit) < timer.deadline()) {
+                timer.as_mut().reset(self.on_timer()?);
+            }
             tokio::select! {
                 read = self.frames.fill() => {
                     self.peer.traffic.bytes_received(read?);
@@ -67,7 +71,10 @@ impl Reader {
     fn on_timer(&mut self) -> Result<Instant, PeerError> {
         loop {
             match self.session.poll(Instant::now().into_std())? {
-                TimerAction::Ping => self.outbox.ping(),
+                TimerAction::Ping => {
+                    self.outbox.ping();
+                    self.session.ping_written(Instant::now().into_std());
+                }
                 TimerAction::Wait(until) => return Ok(Instant::from_std(until)),
             }
         }

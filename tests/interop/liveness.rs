@@ -29,7 +29,7 @@ async fn connections_outlive_a_silence_of_40_seconds() {
 async fn silence(case: Case) {
     let mut remote = case.remote(&[]).await;
     let (echo, mut opened) = manual("echo", 1, 2);
-    let liveness = LivenessSettings { ping_after: PING_AFTER, ..LivenessSettings::default() };
+    let liveness = LivenessSettings::default().ping_after(PING_AFTER);
     let mut local = Local::start(testing::node().liveness(liveness).protocol(echo)).await;
     let (peer, _) = local.connect(&mut remote, case.direction).await;
     let (_, mut channel) = opened.next().await;

@@ -188,6 +188,7 @@ impl Pings<'_> {
     async fn round_trip(&mut self) -> Result<Duration, PeerError> {
         self.session.ping(Instant::now());
         self.send(BaseMessage::Ping).await?;
+        self.session.ping_written(Instant::now());
         loop {
             if let Event::Pong(Some(time)) = self.next_event().await? {
                 return Ok(time);
