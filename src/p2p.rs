@@ -7,9 +7,11 @@
 mod bucket;
 mod capability;
 mod disconnect;
+mod error;
 mod hello;
 mod liveness;
 mod message;
+mod rate;
 mod round_trip;
 mod session;
 
@@ -17,8 +19,10 @@ pub use capability::{
     Capability, InvalidCapability, MAX_NAME_LEN, Registered, RegistrationError, Shared, SharedCapabilities,
 };
 pub use disconnect::DisconnectReason;
+pub use error::SessionError;
 pub use hello::{ClientId, Hello, HelloError, MAX_BASE_MESSAGE_SIZE, P2P_VERSION, SNAPPY_VERSION};
 pub use liveness::{LivenessSettings, LivenessSettingsError, MAX_TIMEOUT, TimerAction};
 pub use message::{BaseMessage, MAX_ID_LEN, MAX_MESSAGE_SIZE, MessageEncoder, MessageId};
+pub use rate::{RATE_PATIENCE, RateLimit, RateLimitError};
 pub use round_trip::RoundTrip;
-pub use session::{Event, FIRST_FRAME_LIMIT, Session, SessionError, receive_hello};
+pub use session::{Event, FIRST_FRAME_LIMIT, Session, receive_hello};

@@ -120,7 +120,7 @@ impl Protocol {
                 return Err(ProtocolError::Zero { capability, setting });
             }
         }
-        Ok(Registered { capability, length: self.length, max_message_size: self.max_message_size })
+        Ok(Registered { capability, length: self.length, max_message_size: self.max_message_size, rate: None })
     }
 
     pub(crate) fn inbox_limit(&self) -> usize {

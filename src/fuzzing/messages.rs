@@ -59,7 +59,7 @@ fn check_negotiation(hello: &Hello) {
 }
 
 fn registered(capability: &Capability, index: usize) -> Registered {
-    Registered { capability: capability.clone(), length: 1 + index as u64 % 5, max_message_size: 1024 }
+    Registered { capability: capability.clone(), length: 1 + index as u64 % 5, max_message_size: 1024, rate: None }
 }
 
 /// The data of a Disconnect message: any reason is understood in every form that nodes send. Returns 1 when the bytes

@@ -9,8 +9,8 @@ use super::choice;
 use super::handshake::public_keys;
 use super::messages::payload;
 use crate::p2p::{
-    BaseMessage, Capability, Event, Hello, LivenessSettings, MessageEncoder, MessageId, Registered, Session,
-    SessionError, TimerAction,
+    BaseMessage, Capability, Event, Hello, LivenessSettings, MessageEncoder, MessageId, RATE_PATIENCE, RateLimit,
+    Registered, Session, SessionError, TimerAction,
 };
 use crate::rlpx::{Compressor, Ingress, inside};
 
@@ -30,6 +30,10 @@ fn run(input: &mut Unstructured<'_>) -> Result<usize> {
     Ok(driver.delivered)
 }
 
+/// The message rate of one of the protocols.
+const RATE: u32 = 2;
+const BURST: u32 = 3;
+
 /// What this end offers.
 fn registered() -> Vec<Registered> {
     [("bzz", 1, 3, 64), ("eth", 68, 17, 1000), ("eth", 69, 18, 2000)]
@@ -37,6 +41,7 @@ fn registered() -> Vec<Registered> {
             capability: Capability::new(name, version).expect("the name is valid"),
             length,
             max_message_size,
+            rate: (name == "bzz").then(|| RateLimit::new(RATE, BURST).expect("neither is 0")),
         })
         .into()
 }
@@ -57,6 +62,9 @@ struct Driver {
     clock: Clock,
     base: BaseRate,
     delivered: usize,
+    start: Instant,
+    /// How many messages came for the protocol that has a rate.
+    rated: u128,
 }
 
 impl Driver {
@@ -79,7 +87,7 @@ impl Driver {
         if session.is_compressed() {
             encoder.enable_snappy();
         }
-        Ok(Self { session, encoder, ingress, now, clock, base: BaseRate::new(now), delivered: 0 })
+        Ok(Self { session, encoder, ingress, now, clock, base: BaseRate::new(now), delivered: 0, start: now, rated: 0 })
     }
 
     /// Does one operation and tells whether the session goes on.
@@ -99,10 +107,7 @@ impl Driver {
             }
             6 => {
                 let pause = Duration::from_millis(u64::from(u16::from_be_bytes(input.arbitrary()?)));
-                // A pause is over when it is reported.
-                self.now += pause;
-                self.session.excuse(pause);
-                self.clock.excuse(pause);
+                self.pause(pause);
                 Ok(true)
             }
             7 => {
@@ -163,7 +168,35 @@ impl Driver {
         }
         assert_eq!(outcome, Ok(Event::Message { place, code, payload: Bytes::copy_from_slice(data) }));
         self.delivered += 1;
-        Ok(true)
+        Ok(self.admit(place))
+    }
+
+    /// Counts a message against the rate of its protocol, and pauses as long as that asks for.
+    fn admit(&mut self, place: usize) -> bool {
+        if self.session.shared()[place].rate.is_none() {
+            assert_eq!(self.session.admit(place, self.now), Ok(None));
+            return true;
+        }
+        self.rated += 1;
+        let admitted = self.session.admit(place, self.now);
+        let elapsed = self.now - self.start;
+        match admitted {
+            Ok(pause) => self.pause(pause.unwrap_or_default()),
+            Err(error) => {
+                assert!(matches!(error, SessionError::RateExceeded { .. }) && elapsed >= RATE_PATIENCE);
+                return false;
+            }
+        }
+        let earned = elapsed.as_millis() * u128::from(RATE) / 1000;
+        assert!(self.rated <= u128::from(BURST) + earned + 1, "more messages than the rate allows");
+        true
+    }
+
+    /// Nothing is read for a while; when that is over it is reported.
+    fn pause(&mut self, pause: Duration) {
+        self.now += pause;
+        self.session.excuse(pause);
+        self.clock.excuse(pause);
     }
 
     /// A message whose compressed form was changed: delivered within the limit, or refused.

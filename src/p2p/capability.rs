@@ -7,6 +7,7 @@ use std::fmt;
 use rlp::{Decodable, DecoderError, Encodable, Rlp, RlpStream};
 
 use super::message::MessageId;
+use super::rate::RateLimit;
 use crate::rlp_list::RlpList;
 use crate::text::printable;
 
@@ -98,6 +99,8 @@ pub struct Registered {
     pub length: u64,
     /// The largest message it accepts and sends, in bytes before compression.
     pub max_message_size: usize,
+    /// How many messages a peer may send; `None` for as many as it can.
+    pub rate: Option<RateLimit>,
 }
 
 /// Why a set of subprotocols cannot be offered together.
@@ -148,6 +151,8 @@ pub struct Shared {
     pub length: u64,
     /// The largest message it accepts and sends, in bytes before compression.
     pub max_message_size: usize,
+    /// How many messages a peer may send; `None` for as many as it can.
+    pub rate: Option<RateLimit>,
     /// The message id of code 0.
     offset: u64,
 }
@@ -183,8 +188,8 @@ impl SharedCapabilities {
         }
         let mut offset = FIRST_ID;
         let shared = best.into_values().map(|index| {
-            let Registered { capability, length, max_message_size } = registered[index].clone();
-            let shared = Shared { capability, index, length, max_message_size, offset };
+            let Registered { capability, length, max_message_size, rate } = registered[index].clone();
+            let shared = Shared { capability, index, length, max_message_size, rate, offset };
             offset += length;
             shared
         });

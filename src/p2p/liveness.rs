@@ -3,8 +3,8 @@
 
 use std::time::{Duration, Instant};
 
+use super::error::SessionError;
 use super::round_trip::RoundTrip;
-use super::session::SessionError;
 
 /// The longest time that a setting may have: a year, which is as good as for ever.
 pub const MAX_TIMEOUT: Duration = Duration::from_secs(365 * 24 * 3600);

@@ -5,118 +5,20 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use super::bucket::TokenBucket;
-use super::capability::{Capability, FIRST_ID, Registered, SharedCapabilities};
+use super::capability::{FIRST_ID, Registered, SharedCapabilities};
 use super::disconnect::DisconnectReason;
-use super::hello::{Hello, HelloError, MAX_BASE_MESSAGE_SIZE, SNAPPY_VERSION};
+use super::error::SessionError;
+use super::hello::{Hello, MAX_BASE_MESSAGE_SIZE, SNAPPY_VERSION};
 use super::liveness::{Liveness, LivenessSettings, TimerAction};
 use super::message::{MAX_ID_LEN, MessageId};
+use super::rate::{Exceeded, RateLimit, RateLimiter};
 use super::round_trip::RoundTrip;
 use crate::node::PublicKey;
-use crate::rlpx::{Decompressor, MAX_FRAME_SIZE, SnappyError, max_compressed_len};
+use crate::rlpx::{Decompressor, MAX_FRAME_SIZE, max_compressed_len};
 
 /// How many messages of the base protocol a peer may send at once, and how often one more.
 const BASE_BURST: u32 = 64;
 const BASE_INTERVAL: Duration = Duration::from_millis(100);
-
-/// What a peer did that ends the session, or failed to do.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum SessionError {
-    /// The other end sent Disconnect, with the reason that could be made out.
-    #[error("the other end disconnected: {}", .0.as_ref().map_or("no reason given".to_owned(), ToString::to_string))]
-    Disconnected(Option<DisconnectReason>),
-    /// A frame does not begin with a message id.
-    #[error("a frame does not begin with a message id")]
-    InvalidMessageId,
-    /// The first message is neither Hello nor Disconnect.
-    #[error("the first message has id {id:#x}, which is neither Hello nor Disconnect")]
-    ExpectedHello {
-        /// Its id.
-        id: u64,
-    },
-    /// The Hello is not acceptable.
-    #[error(transparent)]
-    Hello(#[from] HelloError),
-    /// A second Hello.
-    #[error("a second Hello")]
-    UnexpectedHello,
-    /// No capability is shared.
-    #[error("no capability is shared")]
-    NoSharedCapability,
-    /// A message of the base protocol above 2 KiB.
-    #[error("a base protocol message of {size} bytes, where the limit is {MAX_BASE_MESSAGE_SIZE}")]
-    BaseMessageTooLarge {
-        /// Its size.
-        size: usize,
-    },
-    /// More messages of the base protocol than are allowed.
-    #[error("too many base protocol messages")]
-    BaseMessageFlood,
-    /// A message id that belongs to no shared capability.
-    #[error("the message id {id:#x} belongs to no shared capability")]
-    UnknownMessageId {
-        /// The id.
-        id: u64,
-    },
-    /// An uncompressed message is larger than its protocol allows.
-    #[error("a message of {size} bytes for {capability}, where the limit is {limit}")]
-    MessageTooLarge {
-        /// The protocol it is for.
-        capability: Capability,
-        /// Its size.
-        size: usize,
-        /// The protocol's limit.
-        limit: usize,
-    },
-    /// A compressed message is damaged or declares a size that its protocol does not allow.
-    #[error("a message for {capability} does not decompress")]
-    Snappy {
-        /// The protocol it is for.
-        capability: Capability,
-        /// What is wrong.
-        source: SnappyError,
-    },
-    /// No Pong in time.
-    #[error("no Pong within {limit:?}")]
-    PingTimeout {
-        /// The limit in force.
-        limit: Duration,
-    },
-    /// A frame that had begun was not whole in time.
-    #[error("a frame was not complete within {limit:?}")]
-    FrameTimeout {
-        /// The limit in force.
-        limit: Duration,
-    },
-    /// Not a byte in time.
-    #[error("no inbound byte for {limit:?}")]
-    IdleTimeout {
-        /// The limit in force.
-        limit: Duration,
-    },
-}
-
-impl SessionError {
-    /// What the other end is told; `None` when nothing is to be said.
-    pub fn disconnect_reason(&self) -> Option<DisconnectReason> {
-        use DisconnectReason::{NetworkError, PingTimeout, ProtocolError, UselessPeer};
-        match self {
-            Self::Disconnected(_) => None,
-            Self::Hello(error) => Some(error.disconnect_reason()),
-            Self::NoSharedCapability => Some(UselessPeer),
-            Self::PingTimeout { .. } => Some(PingTimeout),
-            Self::FrameTimeout { .. } | Self::IdleTimeout { .. } => Some(NetworkError),
-            Self::InvalidMessageId
-            | Self::ExpectedHello { .. }
-            | Self::UnexpectedHello
-            | Self::BaseMessageTooLarge { .. }
-            | Self::BaseMessageFlood
-            | Self::UnknownMessageId { .. }
-            | Self::MessageTooLarge { .. }
-            | Self::Snappy { .. } => Some(ProtocolError),
-        }
-    }
-}
 
 /// What a frame means.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -169,6 +71,8 @@ pub struct Session {
     decompressor: Option<Decompressor>,
     liveness: Liveness,
     base_rate: TokenBucket,
+    /// By place; as long as there are limits.
+    rates: Vec<Option<RateLimiter>>,
     unsolicited_pongs: u64,
 }
 
@@ -184,6 +88,10 @@ impl Session {
         let largest = shared.iter().map(|shared| shared.max_message_size).max().unwrap_or(0);
         let largest = largest.max(MAX_BASE_MESSAGE_SIZE);
         let on_wire = if decompressor.is_some() { max_compressed_len(largest) } else { largest };
+        let rates = match shared.iter().any(|shared| shared.rate.is_some()) {
+            true => shared.iter().map(|shared| shared.rate.map(RateLimiter::new)).collect(),
+            false => Vec::new(),
+        };
         Self {
             remote,
             shared,
@@ -191,6 +99,7 @@ impl Session {
             decompressor,
             liveness: Liveness::new(liveness, now),
             base_rate: TokenBucket::new(BASE_BURST, BASE_INTERVAL),
+            rates,
             unsolicited_pongs: 0,
         }
     }
@@ -270,6 +179,33 @@ impl Session {
                 Err(SessionError::MessageTooLarge { capability: protocol.capability.clone(), size: data.len(), limit })
             }
             None => Ok(data),
+        }
+    }
+
+    /// Counts a message that came for the protocol at this place, against its rate. Returns how long reading from this
+    /// peer is to pause after it, if it is over the rate: the message is to be delivered all the same. What the pause
+    /// takes is to be [excused](Session::excuse).
+    ///
+    /// # Errors
+    /// [`SessionError::RateExceeded`] when the peer has kept the bucket empty for
+    /// [`RATE_PATIENCE`](super::RATE_PATIENCE); the session is over then.
+    pub fn admit(&mut self, place: usize, now: Instant) -> Result<Option<Duration>, SessionError> {
+        let Some(Some(limiter)) = self.rates.get_mut(place) else { return Ok(None) };
+        limiter.admit(now).map_err(|Exceeded| SessionError::RateExceeded {
+            capability: self.shared[place].capability.clone(),
+            limit: limiter.limit(),
+        })
+    }
+
+    /// Changes the message rate of the protocol at this place; `None` lifts the limit. What a peer has used up under
+    /// one limit stays used up under the next.
+    pub fn set_rate(&mut self, place: usize, limit: Option<RateLimit>, now: Instant) {
+        if self.rates.len() <= place {
+            self.rates.resize_with(place + 1, || None);
+        }
+        match (&mut self.rates[place], limit) {
+            (Some(limiter), Some(limit)) => limiter.set(limit, now),
+            (limiter, limit) => *limiter = limit.map(RateLimiter::new),
         }
     }
 

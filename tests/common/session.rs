@@ -12,7 +12,7 @@ pub(crate) fn capability(name: &str, version: u64) -> Capability {
 }
 
 pub(crate) fn registered(name: &str, version: u64, length: u64) -> Registered {
-    Registered { capability: capability(name, version), length, max_message_size: 1 << 20 }
+    Registered { capability: capability(name, version), length, max_message_size: 1 << 20, rate: None }
 }
 
 /// The Hello of node 1, with this version of `p2p` and these capabilities.

@@ -162,7 +162,7 @@ fn claim(capabilities: &[Capability], hello: &mut Hello) {
 
 /// A subprotocol of which every message is acceptable, for none is looked at.
 fn ignored(capability: Capability) -> Registered {
-    Registered { capability, length: CODES, max_message_size: MAX_MESSAGE_SIZE }
+    Registered { capability, length: CODES, max_message_size: MAX_MESSAGE_SIZE, rate: None }
 }
 
 /// A session in which nothing but Pings are exchanged.
