@@ -6,6 +6,7 @@
 
 mod bucket;
 mod capability;
+mod chunk;
 mod disconnect;
 mod error;
 mod hello;
@@ -14,10 +15,12 @@ mod message;
 mod rate;
 mod round_trip;
 mod session;
+mod settings;
 
 pub use capability::{
     Capability, InvalidCapability, MAX_NAME_LEN, Registered, RegistrationError, Shared, SharedCapabilities,
 };
+pub use chunk::{ChunkError, Chunking, MAX_CHUNK_SIZE};
 pub use disconnect::DisconnectReason;
 pub use error::SessionError;
 pub use hello::{ClientId, Hello, HelloError, MAX_BASE_MESSAGE_SIZE, P2P_VERSION, SNAPPY_VERSION};
@@ -26,3 +29,4 @@ pub use message::{BaseMessage, MAX_ID_LEN, MAX_MESSAGE_SIZE, MessageEncoder, Mes
 pub use rate::{RATE_PATIENCE, RateLimit, RateLimitError};
 pub use round_trip::RoundTrip;
 pub use session::{Event, FIRST_FRAME_LIMIT, Session, receive_hello};
+pub use settings::SessionSettings;

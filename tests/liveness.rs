@@ -6,7 +6,8 @@ mod common;
 use std::time::{Duration, Instant};
 
 use capmux::p2p::{
-    DisconnectReason, Event, LivenessSettings, LivenessSettingsError, MAX_TIMEOUT, Session, SessionError, TimerAction,
+    DisconnectReason, Event, LivenessSettings, LivenessSettingsError, MAX_TIMEOUT, Session, SessionError,
+    SessionSettings, TimerAction,
 };
 use common::session::{frame, hello, registered, session};
 
@@ -135,6 +136,7 @@ fn time_in_which_this_end_did_not_read_does_not_count() {
 fn settings_have_their_effect() {
     let start = Instant::now();
     let settings = settings(seconds(1), seconds(2), seconds(9)).frame_timeout(seconds(3));
+    let settings = SessionSettings::default().liveness(settings);
     let mut session = Session::new(hello(5, vec![]), &[], settings, start);
     assert_eq!(session.poll(start), Ok(TimerAction::Wait(start + seconds(1))), "R24 R77");
     assert_eq!(session.poll(start + seconds(1)), Ok(TimerAction::Ping), "R24 R77");

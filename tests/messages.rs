@@ -7,8 +7,8 @@ use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
 use capmux::p2p::{
-    DisconnectReason, Event, FIRST_FRAME_LIMIT, Hello, LivenessSettings, MAX_MESSAGE_SIZE, MessageEncoder, MessageId,
-    Registered, Session, SessionError, receive_hello,
+    DisconnectReason, Event, FIRST_FRAME_LIMIT, Hello, MAX_MESSAGE_SIZE, MessageEncoder, MessageId, Registered,
+    Session, SessionError, SessionSettings, receive_hello,
 };
 use capmux::rlpx::{Compressor, Decompressor, FrameError, MAX_FRAME_SIZE, SnappyError, max_compressed_len};
 use common::session::{capability, frame, hello, registered, session};
@@ -176,7 +176,7 @@ fn two_ends_talk_after_their_hellos() {
     assert_eq!(received, own, "R36");
 
     let protocols = [registered("test", 1, 4), registered("unshared", 1, 9)];
-    let mut session = Session::new(received, &protocols, LivenessSettings::default(), now);
+    let mut session = Session::new(received, &protocols, SessionSettings::default(), now);
     assert_eq!(session.remote(), &own);
     encoder.enable_snappy();
     for size in (0..50).chain([1000, 30_000, LIMIT]) {

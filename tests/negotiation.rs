@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use capmux::p2p::{
-    Capability, DisconnectReason, Event, Hello, HelloError, InvalidCapability, LivenessSettings, MAX_BASE_MESSAGE_SIZE,
-    Registered, RegistrationError, Session, SessionError, SharedCapabilities,
+    Capability, DisconnectReason, Event, Hello, HelloError, InvalidCapability, MAX_BASE_MESSAGE_SIZE, Registered,
+    RegistrationError, Session, SessionError, SessionSettings, SharedCapabilities,
 };
 use common::key;
 use common::session::{capability, frame, hello, id_bytes, registered, session};
@@ -57,7 +57,7 @@ fn delivered(session: &mut Session, id: u64) -> Option<(Capability, u64)> {
 
 /// A session with a peer that offers `remote` shares what the model says, under the ids that it says.
 fn assert_as_geth(own: &[Registered], remote: &[Capability]) {
-    let mut session = Session::new(hello(5, remote.to_vec()), own, LivenessSettings::default(), Instant::now());
+    let mut session = Session::new(hello(5, remote.to_vec()), own, SessionSettings::default(), Instant::now());
     let expected = as_geth_does(own, remote);
     let shared = session.shared().iter().map(|shared| (shared.capability.clone(), shared.length));
     let expected_shared = expected.iter().map(|(capability, _, length)| (capability.clone(), *length));
@@ -126,7 +126,7 @@ proptest! {
 fn the_highest_common_version_wins() {
     let own = [registered("eth", 67, 17), registered("snap", 1, 8), registered("eth", 68, 17), registered("aa", 1, 5)];
     let remote = [("snap", 1), ("eth", 69), ("eth", 68), ("eth", 67), ("zz", 9)].map(|(n, v)| capability(n, v));
-    let mut session = Session::new(hello(5, remote.to_vec()), &own, LivenessSettings::default(), Instant::now());
+    let mut session = Session::new(hello(5, remote.to_vec()), &own, SessionSettings::default(), Instant::now());
     let shown: Vec<String> = session.shared().iter().map(|shared| shared.capability.to_string()).collect();
     assert_eq!(shown, ["eth/68", "snap/1"], "R2");
     assert_eq!(delivered(&mut session, 0x10), Some((capability("eth", 68), 0)), "R2 R6");
@@ -209,7 +209,7 @@ fn names_are_one_to_eight_ascii_characters() {
 fn nothing_shared_makes_a_useless_peer() {
     let own = [registered("eth", 68, 17)];
     for remote in [vec![], vec![capability("eth", 67)], vec![capability("Eth", 68)], vec![foreign(b"eth\0", 68)]] {
-        let session = Session::new(hello(5, remote), &own, LivenessSettings::default(), Instant::now());
+        let session = Session::new(hello(5, remote), &own, SessionSettings::default(), Instant::now());
         assert!(session.shared().is_empty(), "R3 H53");
     }
     let reason = SessionError::NoSharedCapability.disconnect_reason();

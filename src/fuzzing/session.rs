@@ -10,7 +10,7 @@ use super::handshake::public_keys;
 use super::messages::payload;
 use crate::p2p::{
     BaseMessage, Capability, Event, Hello, LivenessSettings, MessageEncoder, MessageId, RATE_PATIENCE, RateLimit,
-    Registered, Session, SessionError, TimerAction,
+    Registered, Session, SessionError, SessionSettings, TimerAction,
 };
 use crate::rlpx::{Compressor, Ingress, inside};
 
@@ -82,7 +82,7 @@ impl Driver {
             .frame_timeout(FRAME_TIMEOUT);
         assert_eq!(settings.check(), Ok(()));
         let (egress, ingress) = inside::direction();
-        let session = Session::new(hello, &registered(), settings, now);
+        let session = Session::new(hello, &registered(), SessionSettings::default().liveness(settings), now);
         let mut encoder = MessageEncoder::new(egress);
         if session.is_compressed() {
             encoder.enable_snappy();

@@ -113,6 +113,9 @@ pub enum RegistrationError {
     /// A protocol without message codes.
     #[error("the protocol {0} has a length of 0 message codes")]
     NoCodes(Capability),
+    /// A name that a setting needs for itself.
+    #[error("the protocol {0} has a name that is reserved by a setting")]
+    Reserved(Capability),
     /// All lengths together leave no message ids.
     #[error("the lengths of the protocols add up to more message ids than there are")]
     TooManyCodes,
@@ -179,22 +182,32 @@ impl SharedCapabilities {
     /// `registered` must have passed [`Registered::check`]. What the remote end sent may be in any order, repeat
     /// itself, and hold what no node would register.
     pub fn negotiate(registered: &[Registered], remote: &[Capability]) -> Self {
+        Self::negotiate_with(registered, None, remote).0
+    }
+
+    /// [`SharedCapabilities::negotiate`], in which `hidden` takes part and gets message ids, but no place in the list.
+    pub(super) fn negotiate_with(
+        registered: &[Registered],
+        hidden: Option<&Registered>,
+        remote: &[Capability],
+    ) -> (Self, Option<Shared>) {
+        let all: Vec<&Registered> = registered.iter().chain(hidden).collect();
         let mut best: BTreeMap<&str, usize> = BTreeMap::new();
-        for (index, own) in registered.iter().enumerate().filter(|(_, own)| remote.contains(&own.capability)) {
+        for (index, own) in all.iter().enumerate().filter(|(_, own)| remote.contains(&own.capability)) {
             let highest = best.entry(own.capability.name()).or_insert(index);
-            if own.capability.version > registered[*highest].capability.version {
+            if own.capability.version > all[*highest].capability.version {
                 *highest = index;
             }
         }
         let mut offset = FIRST_ID;
         let shared = best.into_values().map(|index| {
-            let Registered { capability, length, max_message_size, rate } = registered[index].clone();
+            let Registered { capability, length, max_message_size, rate } = all[index].clone();
             let shared = Shared { capability, index, length, max_message_size, rate, offset };
             offset += length;
             shared
         });
-        let shared: Vec<_> = shared.collect();
-        Self { table: table(&shared), shared }
+        let (shared, hidden): (Vec<_>, Vec<_>) = shared.partition(|shared| shared.index < registered.len());
+        (Self { table: table(&shared), shared }, hidden.into_iter().next())
     }
 
     /// The place in this list and the code that a message id stands for; `None` past the last range.

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::capability::Capability;
+use super::chunk::ChunkError;
 use super::disconnect::DisconnectReason;
 use super::hello::{HelloError, MAX_BASE_MESSAGE_SIZE};
 use super::rate::{RATE_PATIENCE, RateLimit};
@@ -66,6 +67,9 @@ pub enum SessionError {
         /// What is wrong.
         source: SnappyError,
     },
+    /// A chunk breaks the rules, or a message came between those of another.
+    #[error(transparent)]
+    Chunk(#[from] ChunkError),
     /// A peer was over the message rate of a protocol for [`RATE_PATIENCE`] without a break.
     #[error("more messages for {capability} than {} a second for {RATE_PATIENCE:?}", .limit.per_second())]
     RateExceeded {
@@ -112,6 +116,7 @@ impl SessionError {
             | Self::UnknownMessageId { .. }
             | Self::MessageTooLarge { .. }
             | Self::Snappy { .. }
+            | Self::Chunk(_)
             | Self::RateExceeded { .. } => Some(ProtocolError),
         }
     }

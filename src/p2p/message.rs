@@ -42,16 +42,7 @@ impl MessageId {
 
     /// Appends the id as a canonical RLP integer.
     fn encode(self, out: &mut BytesMut) {
-        match self.0 {
-            0 => out.put_u8(0x80),
-            id @ 1..0x80 => out.put_u8(id as u8),
-            id => {
-                let bytes = id.to_be_bytes();
-                let significant = &bytes[id.leading_zeros() as usize / 8..];
-                out.put_u8(0x80 + significant.len() as u8);
-                out.put_slice(significant);
-            }
-        }
+        put_integer(self.0, out);
     }
 
     /// Takes the id from the front of a frame's content; `None` when it is not a canonical RLP integer.
@@ -71,6 +62,25 @@ impl MessageId {
         content.advance(length);
         Some(Self(id))
     }
+}
+
+/// Appends a canonical RLP integer.
+pub(super) fn put_integer(value: u64, out: &mut BytesMut) {
+    match value {
+        0 => out.put_u8(0x80),
+        1..0x80 => out.put_u8(value as u8),
+        _ => {
+            let digits = value.to_be_bytes();
+            let significant = &digits[value.leading_zeros() as usize / 8..];
+            out.put_u8(0x80 + significant.len() as u8);
+            out.put_slice(significant);
+        }
+    }
+}
+
+/// How many bytes [`put_integer`] appends.
+pub(super) fn integer_len(value: u64) -> usize {
+    if value < 0x80 { 1 } else { 9 - value.leading_zeros() as usize / 8 }
 }
 
 /// The messages of the base protocol that follow Hello.

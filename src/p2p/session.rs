@@ -5,14 +5,16 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use super::bucket::TokenBucket;
-use super::capability::{FIRST_ID, Registered, SharedCapabilities};
+use super::capability::{FIRST_ID, Registered, Shared, SharedCapabilities};
+use super::chunk::{Chunking, Reassembly, Whole};
 use super::disconnect::DisconnectReason;
 use super::error::SessionError;
 use super::hello::{Hello, MAX_BASE_MESSAGE_SIZE, SNAPPY_VERSION};
-use super::liveness::{Liveness, LivenessSettings, TimerAction};
+use super::liveness::{Liveness, TimerAction};
 use super::message::{MAX_ID_LEN, MessageId};
 use super::rate::{Exceeded, RateLimit, RateLimiter};
 use super::round_trip::RoundTrip;
+use super::settings::SessionSettings;
 use crate::node::PublicKey;
 use crate::rlpx::{Decompressor, MAX_FRAME_SIZE, max_compressed_len};
 
@@ -32,6 +34,11 @@ pub enum Event {
         code: u64,
         /// The data, uncompressed.
         payload: Bytes,
+    },
+    /// A part of a message, which is delivered when it is whole.
+    Chunk {
+        /// The place of the message's protocol in [`Session::shared`].
+        place: usize,
     },
     /// A Ping: a Pong is to be sent.
     Ping,
@@ -67,6 +74,7 @@ pub fn receive_hello(mut content: Bytes, own: &PublicKey, remote: &PublicKey) ->
 pub struct Session {
     remote: Hello,
     shared: SharedCapabilities,
+    chunks: Option<Reassembly>,
     frame_limit: usize,
     decompressor: Option<Decompressor>,
     liveness: Liveness,
@@ -77,15 +85,16 @@ pub struct Session {
 }
 
 impl Session {
-    /// Begins a session with the node that sent `remote`. `registered` is what this end has offered in its own Hello
-    /// of version 5.
+    /// Begins a session with the node that sent `remote`. `registered` is what this end offers, has passed
+    /// [`SessionSettings::check_protocols`], and was in its own Hello of version 5 as [`SessionSettings::capabilities`].
     ///
     /// Sharing nothing is not an error here: crawlers do not mind. A server ends it with
     /// [`SessionError::NoSharedCapability`].
-    pub fn new(remote: Hello, registered: &[Registered], liveness: LivenessSettings, now: Instant) -> Self {
-        let shared = SharedCapabilities::negotiate(registered, &remote.capabilities);
+    pub fn new(remote: Hello, registered: &[Registered], settings: SessionSettings, now: Instant) -> Self {
+        let hidden = settings.hidden();
+        let (shared, hidden) = SharedCapabilities::negotiate_with(registered, hidden.as_ref(), &remote.capabilities);
         let decompressor = (remote.version >= SNAPPY_VERSION).then(Decompressor::default);
-        let largest = shared.iter().map(|shared| shared.max_message_size).max().unwrap_or(0);
+        let largest = shared.iter().chain(&hidden).map(|shared| shared.max_message_size).max().unwrap_or(0);
         let largest = largest.max(MAX_BASE_MESSAGE_SIZE);
         let on_wire = if decompressor.is_some() { max_compressed_len(largest) } else { largest };
         let rates = match shared.iter().any(|shared| shared.rate.is_some()) {
@@ -95,9 +104,10 @@ impl Session {
         Self {
             remote,
             shared,
+            chunks: hidden.map(Reassembly::new),
             frame_limit: (on_wire + MAX_ID_LEN).min(MAX_FRAME_SIZE),
             decompressor,
-            liveness: Liveness::new(liveness, now),
+            liveness: Liveness::new(settings.liveness_settings(), now),
             base_rate: TokenBucket::new(BASE_BURST, BASE_INTERVAL),
             rates,
             unsolicited_pongs: 0,
@@ -109,9 +119,14 @@ impl Session {
         &self.remote
     }
 
-    /// The subprotocols that both ends have.
+    /// The subprotocols that both ends have. Chunking is not among them.
     pub fn shared(&self) -> &SharedCapabilities {
         &self.shared
+    }
+
+    /// How to send messages in chunks; `None` when one of the ends does not do that.
+    pub fn chunking(&self) -> Option<Chunking> {
+        self.chunks.as_ref().map(|chunks| chunks.chunking)
     }
 
     /// Whether messages are compressed, in both directions.
@@ -140,10 +155,23 @@ impl Session {
         if id.value() < FIRST_ID {
             return self.receive_base(id, &content, now);
         }
-        let unknown = SessionError::UnknownMessageId { id: id.value() };
-        let (place, code) = self.shared.locate(id).ok_or(unknown)?;
-        let payload = self.open_payload(place, content)?;
+        let Some((place, code)) = self.shared.locate(id) else { return self.receive_chunk(id, content) };
+        if let Some(chunks) = &self.chunks {
+            chunks.check_free(place, &self.shared)?;
+        }
+        let payload = open_payload(&mut self.decompressor, &self.shared[place], content)?;
         Ok(Event::Message { place, code, payload })
+    }
+
+    /// Takes a message that is none of a protocol: a chunk of one, if it is anything.
+    fn receive_chunk(&mut self, id: MessageId, content: Bytes) -> Result<Event, SessionError> {
+        let chunks = self.chunks.as_mut().filter(|chunks| chunks.chunking.is_chunk(id));
+        let chunks = chunks.ok_or(SessionError::UnknownMessageId { id: id.value() })?;
+        let data = open_payload(&mut self.decompressor, &chunks.shared, content)?;
+        Ok(match chunks.receive(id, &data, &self.shared)? {
+            (_, Some(Whole { place, code, payload })) => Event::Message { place, code, payload },
+            (place, None) => Event::Chunk { place },
+        })
     }
 
     fn receive_base(&mut self, id: MessageId, data: &[u8], now: Instant) -> Result<Event, SessionError> {
@@ -165,20 +193,6 @@ impl Session {
                 Ok(Event::Pong(round_trip))
             }
             _ => Ok(Event::Ignored),
-        }
-    }
-
-    fn open_payload(&mut self, place: usize, data: Bytes) -> Result<Bytes, SessionError> {
-        let protocol = &self.shared[place];
-        let limit = protocol.max_message_size;
-        match &mut self.decompressor {
-            Some(decompressor) => decompressor
-                .decompress(&data, limit)
-                .map_err(|source| SessionError::Snappy { capability: protocol.capability.clone(), source }),
-            None if data.len() > limit => {
-                Err(SessionError::MessageTooLarge { capability: protocol.capability.clone(), size: data.len(), limit })
-            }
-            None => Ok(data),
         }
     }
 
@@ -259,5 +273,23 @@ impl Session {
     /// [`SessionError::PingTimeout`], [`SessionError::FrameTimeout`] and [`SessionError::IdleTimeout`]; the session is over then.
     pub fn poll(&mut self, now: Instant) -> Result<TimerAction, SessionError> {
         self.liveness.poll(now)
+    }
+}
+
+/// The data of a message for this protocol, uncompressed. Its declared size is checked first.
+fn open_payload(
+    decompressor: &mut Option<Decompressor>,
+    protocol: &Shared,
+    data: Bytes,
+) -> Result<Bytes, SessionError> {
+    let limit = protocol.max_message_size;
+    match decompressor {
+        Some(decompressor) => decompressor
+            .decompress(&data, limit)
+            .map_err(|source| SessionError::Snappy { capability: protocol.capability.clone(), source }),
+        None if data.len() > limit => {
+            Err(SessionError::MessageTooLarge { capability: protocol.capability.clone(), size: data.len(), limit })
+        }
+        None => Ok(data),
     }
 }

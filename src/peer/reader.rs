@@ -87,7 +87,7 @@ impl Reader {
             Event::Ping => self.outbox.pong(),
             Event::Pong(Some(round_trip)) => self.peer.set_round_trip(round_trip),
             Event::Pong(None) => self.peer.unsolicited_pong(),
-            Event::Ignored => {}
+            Event::Chunk { .. } | Event::Ignored => {}
         }
         Ok(())
     }

@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 use super::connection::Connection;
 use super::ending::{Ending, PeerError, Stage};
 use crate::node::{NodeKey, PublicKey};
-use crate::p2p::{ClientId, Hello, LivenessSettings, P2P_VERSION, Registered, Session, SessionError};
+use crate::p2p::{ClientId, Hello, LivenessSettings, P2P_VERSION, Registered, Session, SessionError, SessionSettings};
 use crate::protocol::Protocol;
 use crate::transport::ByteStream;
 
@@ -135,7 +135,7 @@ async fn exchange_hello(config: &Config, mut connection: Connection, encryption:
     let session = match within(config, Stage::Hello, config.timeouts.hello, exchange).await {
         Ok(hello) => {
             let now = tokio::time::Instant::now().into_std();
-            Session::new(hello, &config.registered, config.liveness, now)
+            Session::new(hello, &config.registered, SessionSettings::default().liveness(config.liveness), now)
         }
         Err(ending) => {
             farewell(connection, ending.error()).await;

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use bytes::Bytes;
-use capmux::p2p::{Capability, Hello, LivenessSettings, Registered, Session};
+use capmux::p2p::{Capability, Hello, Registered, Session, SessionSettings};
 
 use super::key;
 
@@ -23,7 +23,7 @@ pub(crate) fn hello(version: u64, capabilities: Vec<Capability>) -> Hello {
 /// A session in which the other end speaks this version of `p2p` and offers all that is registered here.
 pub(crate) fn session(version: u64, registered: &[Registered], now: Instant) -> Session {
     let capabilities = registered.iter().map(|own| own.capability.clone()).collect();
-    Session::new(hello(version, capabilities), registered, LivenessSettings::default(), now)
+    Session::new(hello(version, capabilities), registered, SessionSettings::default(), now)
 }
 
 /// The content of a frame: the id, given as it stands there, and the data.

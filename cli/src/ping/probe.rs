@@ -3,8 +3,7 @@
 use std::time::{Duration, Instant};
 
 use capmux::p2p::{
-    BaseMessage, Capability, Event, Hello, LivenessSettings, MAX_BASE_MESSAGE_SIZE, MAX_MESSAGE_SIZE, P2P_VERSION,
-    Registered, Session,
+    BaseMessage, Capability, Event, Hello, MAX_BASE_MESSAGE_SIZE, MAX_MESSAGE_SIZE, P2P_VERSION, Registered, Session,
 };
 use capmux::{Connection, DisconnectReason, Enode, NodeKey, PeerError, Stage, connect_tcp};
 use tokio::time::{timeout, timeout_at};
@@ -142,7 +141,7 @@ async fn exchange_hellos(
     };
     report.hello(&remote);
     let registered: Vec<_> = hello.capabilities.into_iter().map(ignored).collect();
-    Ok(Session::new(remote, &registered, LivenessSettings::default(), Instant::now()))
+    Ok(Session::new(remote, &registered, SessionSettings::default(), Instant::now()))
 }
 
 /// Adds the capabilities to a Hello: what a node can mean by one, once, and as many as there is room for.
