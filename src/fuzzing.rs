@@ -13,6 +13,8 @@
 //! }
 //! ```
 
+mod chunks;
+mod clock;
 mod frames;
 mod handshake;
 mod messages;

@@ -67,6 +67,20 @@ fn a_disconnect_of_16_mib_is_not_copied() {
 }
 
 #[test]
+fn a_flood_of_base_messages_takes_no_memory() {
+    for id in [0x02, 0x03, 0x05] {
+        let (mut session, content, now) = (session(), Bytes::from_owner([id, 0xc0]), Instant::now());
+        let used = measure(|| {
+            for _ in 0..1_000_000 {
+                let _ = session.receive(content.clone(), now);
+            }
+        });
+        assert_eq!((used.bytes_max, used.bytes_current), (0, 0), "H48 H47 H51 R27: id {id:#x}: {used:?}");
+        assert!(session.unsolicited_pongs() <= 64, "R26 R27");
+    }
+}
+
+#[test]
 fn a_connection_takes_little_before_authentication() {
     let mut message = (MAX_HANDSHAKE_SIZE as u16).to_be_bytes().to_vec();
     message.resize(2 + MAX_HANDSHAKE_SIZE, 4);

@@ -304,7 +304,7 @@ fn frames(chunking: Chunking, (id, data, cuts): &Sent) -> Vec<(MessageId, Vec<u8
     }
     let (mut rest, mut frames, mut cuts) = (&data[..], Vec::new(), cuts.iter().cycle());
     while !rest.is_empty() {
-        let (piece, behind) = rest.split_at(rest.len().min(*cuts.next().unwrap()));
+        let (piece, behind) = rest.split_at(rest.len().min(*cuts.next().expect("there are cuts")));
         let mut out = BytesMut::new();
         let id = match frames.is_empty() {
             true => chunking.encode_first(message, data.len(), piece, &mut out),

@@ -87,3 +87,15 @@ fn the_handshake_corpora_get_behind_the_encryption() {
         assert_eq!(of("raw_size_65535"), 0, "H4");
     }
 }
+
+#[test]
+fn the_session_corpus_gets_messages_whole_and_stops_where_it_should() {
+    let delivered = replay("session", target("session"));
+    let of = |name: &str| delivered.iter().find(|(file, _)| file == name).unwrap_or_else(|| panic!("no seed {name}")).1;
+    assert_eq!(of("chunks"), 5, "R19");
+    assert_eq!(of("chunks_uncompressed"), 5, "R19");
+    assert_eq!(of("chunks_not_agreed_on"), 2, "R19: and chunks are not sent");
+    assert_eq!(of("message_between_chunks"), 0, "R19");
+    assert_eq!(of("over_the_message_rate"), 64, "R28: three at once, two a second for 30 s, and the last");
+    assert_eq!(of("frames_one_after_the_other"), 1, "H25");
+}

@@ -215,15 +215,34 @@ fn sessions() -> Vec<Seed> {
     let raw = |content: &[u8]| [&[4], &field(content)[..]].concat();
     let wait = |milliseconds: u16| [&[5], &milliseconds.to_be_bytes()[..]].concat();
     let excuse = |milliseconds: u16| [&[6], &milliseconds.to_be_bytes()[..]].concat();
-    let (inbound, ping, poll) = (vec![7], vec![8], vec![9]);
+    let (inbound, ping, poll, written) = (vec![7], vec![8], vec![9], vec![10]);
+    let pending = |begun: bool| vec![11, u8::from(begun)];
+    let first = |id: u8, size: u16, piece: &[u8]| [&[12, 0, id][..], &size.to_be_bytes(), &field(piece)].concat();
+    let more = |id: u8, piece: &[u8]| [&[12, 1, id, 0, 0][..], &field(piece)].concat();
     let every_message =
         [message(0x10, b"first"), message(0x12, &[0; 64]), message(0x13, &[1; 1000]), message(0x24, b"")];
     let silence =
-        [poll.clone(), wait(15_000), poll.clone(), poll.clone(), wait(19_999), poll.clone(), wait(1), poll.clone()];
+        [&poll[..], &wait(15_000), &poll, &written, &poll, &wait(19_999), &poll, &wait(1), &poll].map(<[u8]>::to_vec);
     let answered =
-        [wait(15_000), poll.clone(), wait(30), base(2, 0), poll.clone(), wait(15_000), poll.clone(), base(2, 0)];
+        [&wait(15_000)[..], &poll, &written, &wait(30), &base(2, 0), &poll, &wait(15_000), &poll, &base(2, 0)]
+            .map(<[u8]>::to_vec);
     let again = [ping.clone(), wait(5000), ping.clone(), wait(5000), base(2, 0), poll.clone()];
-    let paused = [ping.clone(), excuse(60_000), poll.clone(), wait(20_000), poll.clone()];
+    let paused = [ping.clone(), written.clone(), excuse(60_000), poll.clone(), wait(20_000), poll.clone()];
+    let not_written = [ping.clone(), wait(59_999), poll.clone(), wait(1), poll.clone()];
+    let trickle =
+        [&pending(true)[..], &wait(29_999), &inbound, &pending(true), &poll, &wait(1), &poll].map(<[u8]>::to_vec);
+    let frames = [&pending(true)[..], &wait(29_000), &message(0x13, b"a"), &pending(true), &wait(29_000), &poll]
+        .map(<[u8]>::to_vec);
+    // With chunking: bzz from 0x10, chunk from 0x13, eth/69 from 0x15.
+    let chunks = [
+        first(0x15, 9, b"in "),
+        message(0x10, b"between"),
+        first(0x12, 2, b"a"),
+        more(0x15, b"pieces"),
+        more(0x12, b"b"),
+        first(0x10, 3, b"one"),
+        message(0x15, b"after"),
+    ];
     vec![
         ("messages", session_input(1, 7, &every_message)),
         ("messages_uncompressed", session_input(0, 7, &every_message)),
@@ -245,6 +264,18 @@ fn sessions() -> Vec<Seed> {
         ("reserved_id", session_input(1, 7, &[raw(b"\x0f\xc0"), message(0x10, b"a")])),
         ("id_of_nine_bytes", session_input(1, 7, &[raw(b"\x88\xff\xff\xff\xff\xff\xff\xff\xff")])),
         ("ping_of_2049_bytes", session_input(1, 7, &[raw(&[&[2], &[0; 2047][..]].concat())])),
+        ("ping_not_written", session_input(1, 7, &not_written)),
+        ("frame_that_trickles_in", session_input(1, 7, &trickle)),
+        ("frames_one_after_the_other", session_input(1, 7, &frames)),
+        ("over_the_message_rate", session_input(1, 7, &vec![message(0x10, b"a"); 80])),
+        ("chunks", session_input(1, 15, &chunks)),
+        ("chunks_uncompressed", session_input(0, 15, &chunks)),
+        ("chunks_not_agreed_on", session_input(1, 7, &chunks)),
+        ("chunk_above_the_limit", session_input(1, 15, &[first(0x10, 65, b"a")])),
+        ("chunk_past_its_size", session_input(1, 15, &[first(0x10, 3, b"ab"), more(0x10, b"cd")])),
+        ("chunk_without_a_first", session_input(1, 15, &[more(0x10, b"cd")])),
+        ("chunk_of_a_chunk", session_input(1, 15, &[first(0x13, 3, b"ab")])),
+        ("message_between_chunks", session_input(1, 15, &[first(0x10, 3, b"ab"), message(0x11, b"cd")])),
         ("empty_frame", session_input(1, 7, &[raw(b"")])),
     ]
 }

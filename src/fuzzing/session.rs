@@ -6,18 +6,20 @@ use arbitrary::{Result, Unstructured};
 use bytes::{Bytes, BytesMut};
 
 use super::choice;
+use super::chunks::Chunks;
+use super::clock::{Clock, FRAME_TIMEOUT};
 use super::handshake::public_keys;
 use super::messages::payload;
 use crate::p2p::{
-    BaseMessage, Capability, Event, Hello, LivenessSettings, MessageEncoder, MessageId, RATE_PATIENCE, RateLimit,
-    Registered, Session, SessionError, SessionSettings, TimerAction,
+    BaseMessage, Capability, ChunkError, Event, Hello, LivenessSettings, MessageEncoder, MessageId, RATE_PATIENCE,
+    RateLimit, Registered, Session, SessionError, SessionSettings, TimerAction,
 };
 use crate::rlpx::{Compressor, Ingress, inside};
 
 /// A session in virtual time. It delivers exactly the messages that were meant for it, keeps to the sizes and rates
 /// that it promises, and its clock does what the settings say. Returns how many messages were delivered.
 ///
-/// The input: the version and the capabilities of the other end (1 byte each), the three settings of the clock (1 byte
+/// The input: the version and the capabilities of the other end (1 byte each), three settings of the clock (1 byte
 /// each), and operations of a byte and what belongs to it.
 pub fn session(data: &[u8]) -> usize {
     run(&mut Unstructured::new(data)).unwrap_or(0)
@@ -46,9 +48,14 @@ fn registered() -> Vec<Registered> {
         .into()
 }
 
-/// A Hello that offers of `registered` what `offered` has a bit for.
+/// What this end is set to, apart from its clock.
+fn settings() -> SessionSettings {
+    SessionSettings::default().chunking(true)
+}
+
+/// A Hello that offers of `registered`, and of chunking, what `offered` has a bit for.
 fn remote_hello(version: u64, offered: u8) -> Hello {
-    let all = registered().into_iter().map(|own| own.capability).enumerate();
+    let all = settings().capabilities(&registered()).into_iter().enumerate();
     let capabilities = all.filter(|(index, _)| offered & 1 << index != 0).map(|(_, capability)| capability).collect();
     Hello { version, client_id: "fuzz".into(), capabilities, listen_port: 0, public_key: public_keys().1 }
 }
@@ -61,6 +68,7 @@ struct Driver {
     now: Instant,
     clock: Clock,
     base: BaseRate,
+    chunks: Chunks,
     delivered: usize,
     start: Instant,
     /// How many messages came for the protocol that has a rate.
@@ -69,7 +77,7 @@ struct Driver {
 
 impl Driver {
     fn new(input: &mut Unstructured<'_>) -> Result<Self> {
-        let hello = remote_hello(4 + u64::from(choice(input, 3)?), choice(input, 8)?);
+        let hello = remote_hello(4 + u64::from(choice(input, 3)?), choice(input, 16)?);
         let mut seconds = || Ok(Duration::from_secs(1 + u64::from(input.arbitrary::<u8>()?)));
         let (ping_after, pong_timeout) = (seconds()?, seconds()?);
         let idle_timeout = ping_after + pong_timeout + seconds()?;
@@ -82,17 +90,28 @@ impl Driver {
             .frame_timeout(FRAME_TIMEOUT);
         assert_eq!(settings.check(), Ok(()));
         let (egress, ingress) = inside::direction();
-        let session = Session::new(hello, &registered(), SessionSettings::default().liveness(settings), now);
+        let session = Session::new(hello, &registered(), self::settings().liveness(settings), now);
         let mut encoder = MessageEncoder::new(egress);
         if session.is_compressed() {
             encoder.enable_snappy();
         }
-        Ok(Self { session, encoder, ingress, now, clock, base: BaseRate::new(now), delivered: 0, start: now, rated: 0 })
+        Ok(Self {
+            session,
+            encoder,
+            ingress,
+            now,
+            clock,
+            base: BaseRate::new(now),
+            chunks: Chunks::default(),
+            delivered: 0,
+            start: now,
+            rated: 0,
+        })
     }
 
     /// Does one operation and tells whether the session goes on.
     fn step(&mut self, input: &mut Unstructured<'_>) -> Result<bool> {
-        match choice(input, 12)? {
+        match choice(input, 13)? {
             0 | 1 => self.message(input),
             2 => self.damaged_message(input),
             3 => self.base_message(input),
@@ -126,12 +145,13 @@ impl Driver {
                 self.clock.ping_written(self.now);
                 Ok(true)
             }
-            _ => {
+            11 => {
                 let begun = choice(input, 2)? == 1;
                 let limit = self.clock.frame_pending(self.now, begun);
                 assert_eq!(self.session.frame_pending(self.now, begun), limit);
                 Ok(true)
             }
+            _ => self.chunk(input),
         }
     }
 
@@ -156,10 +176,17 @@ impl Driver {
         let content = self.seal(|encoder, wire| encoder.message(id, data, wire).expect("it fits a frame"));
         let located = self.session.shared().locate(id);
         let outcome = self.receive(content);
+        if self.session.chunking().is_some_and(|chunking| chunking.is_chunk(id)) {
+            return Ok(self.check_any(outcome));
+        }
         let Some((place, code)) = located else {
             assert_eq!(outcome, Err(SessionError::UnknownMessageId { id: id.value() }));
             return Ok(false);
         };
+        if self.chunks.is_in_progress(place) {
+            assert!(matches!(outcome, Err(SessionError::Chunk(ChunkError::Interrupted { .. }))));
+            return Ok(false);
+        }
         let limit = self.session.shared()[place].max_message_size;
         if data.len() > limit {
             let refused = matches!(outcome, Err(SessionError::MessageTooLarge { .. } | SessionError::Snappy { .. }));
@@ -169,6 +196,37 @@ impl Driver {
         assert_eq!(outcome, Ok(Event::Message { place, code, payload: Bytes::copy_from_slice(data) }));
         self.delivered += 1;
         Ok(self.admit(place))
+    }
+
+    /// A chunk as the other end would send it, or as none would: the message is delivered when it is whole, and no breach
+    /// is overlooked.
+    fn chunk(&mut self, input: &mut Unstructured<'_>) -> Result<bool> {
+        let (is_first, id) = (choice(input, 2)? == 0, MessageId::new(u64::from(input.arbitrary::<u8>()? % 64)));
+        let (size, piece) = (usize::from(u16::from_be_bytes(input.arbitrary()?)), payload(input)?);
+        let Some(chunking) = self.session.chunking() else { return Ok(true) };
+        let mut data = BytesMut::new();
+        let chunk = match is_first {
+            true => chunking.encode_first(id, size, piece, &mut data),
+            false => chunking.encode_more(id, piece, &mut data),
+        };
+        let expected = self.chunks.receive(self.session.shared(), id, is_first.then_some(size), piece);
+        let content = self.seal(|encoder, wire| encoder.message(chunk, &data, wire).expect("it fits a frame"));
+        match self.receive(content) {
+            Ok(Event::Message { place, code, payload }) => {
+                assert_eq!(expected, Some((place, Some((code, payload)))));
+                self.delivered += 1;
+                Ok(self.admit(place))
+            }
+            Ok(event) => {
+                let Some((place, None)) = expected else { panic!("{event:?} instead of {expected:?}") };
+                assert_eq!(event, Event::Chunk { place });
+                Ok(true)
+            }
+            Err(error) => {
+                assert!(matches!(error, SessionError::Chunk(_)) && expected.is_none(), "{error:?}");
+                Ok(false)
+            }
+        }
     }
 
     /// Counts a message against the rate of its protocol, and pauses as long as that asks for.
@@ -266,78 +324,10 @@ impl Driver {
         if let Ok(Event::Message { place, code, payload }) = &outcome {
             let protocol = &self.session.shared()[*place];
             assert!(*code < protocol.length && payload.len() <= protocol.max_message_size);
+            // What bytes of no known meaning have completed, the model does not know of.
+            return !self.chunks.is_in_progress(*place);
         }
-        outcome.is_ok()
-    }
-}
-
-const FRAME_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// The model of the clock.
-struct Clock {
-    /// `ping_after`, `pong_timeout` and `idle_timeout`.
-    settings: [Duration; 3],
-    last_inbound: Instant,
-    frame_since: Option<Instant>,
-    ping_since: Option<Instant>,
-    is_written: bool,
-}
-
-impl Clock {
-    fn new(settings: [Duration; 3], now: Instant) -> Self {
-        Self { settings, last_inbound: now, frame_since: None, ping_since: None, is_written: false }
-    }
-
-    fn ping(&mut self, now: Instant) -> bool {
-        let allowed = self.ping_since.is_none();
-        if allowed {
-            (self.ping_since, self.is_written) = (Some(now), false);
-        }
-        allowed
-    }
-
-    fn ping_written(&mut self, now: Instant) {
-        if self.ping_since.is_some() && !self.is_written {
-            (self.ping_since, self.is_written) = (Some(now), true);
-        }
-    }
-
-    fn frame_pending(&mut self, now: Instant, begun: bool) -> Option<Instant> {
-        self.frame_since = begun.then_some(self.frame_since.unwrap_or(now));
-        self.frame_since.map(|since| since + FRAME_TIMEOUT)
-    }
-
-    fn excuse(&mut self, pause: Duration) {
-        self.last_inbound += pause;
-        self.frame_since = self.frame_since.map(|since| since + pause);
-        self.ping_since = self.ping_since.map(|since| since + pause);
-    }
-
-    fn poll(&mut self, now: Instant) -> std::result::Result<TimerAction, SessionError> {
-        let [ping_after, pong_timeout, idle_timeout] = self.settings;
-        let silence = now - self.last_inbound;
-        if silence >= idle_timeout {
-            return Err(SessionError::IdleTimeout { limit: idle_timeout });
-        }
-        let mut left = idle_timeout - silence;
-        if let Some(since) = self.frame_since {
-            if now - since >= FRAME_TIMEOUT {
-                return Err(SessionError::FrameTimeout { limit: FRAME_TIMEOUT });
-            }
-            left = left.min(FRAME_TIMEOUT - (now - since));
-        }
-        let waited = self.ping_since.filter(|_| self.is_written).map(|since| now - since);
-        match waited {
-            Some(waited) if waited >= pong_timeout => return Err(SessionError::PingTimeout { limit: pong_timeout }),
-            Some(waited) => left = left.min(pong_timeout - waited),
-            None if self.ping_since.is_some() => {}
-            None if silence >= ping_after => {
-                self.ping(now);
-                return Ok(TimerAction::Ping);
-            }
-            None => left = left.min(ping_after - silence),
-        }
-        Ok(TimerAction::Wait(now + left))
+        outcome.is_ok_and(|event| !matches!(event, Event::Chunk { .. }))
     }
 }
 
