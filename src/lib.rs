@@ -56,6 +56,8 @@
 
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
+#[cfg(feature = "net")]
+mod metrics;
 pub mod node;
 pub mod p2p;
 #[cfg(feature = "net")]
@@ -74,14 +76,14 @@ mod transport;
 
 pub use bytes;
 pub use node::{Enode, NodeId, NodeKey, PublicKey};
-pub use p2p::{Capability, DisconnectReason};
+pub use p2p::{Capability, DisconnectReason, RateLimit};
 #[cfg(feature = "net")]
 pub use peer::{
-    Channel, ChannelReceiver, ChannelSender, Connection, Direction, Ending, Message, Party, Peer, PeerError,
-    SEND_TIMEOUT, SendError, SetupTimes, Stage, Traffic,
+    ByteRates, Channel, ChannelReceiver, ChannelSender, Connection, Direction, Ending, Message, Party, Peer, PeerError,
+    PeerStatus, ProtocolState, ProtocolStatus, Receipt, SendError, SetupTimes, Stage, Traffic,
 };
 #[cfg(feature = "net")]
-pub use protocol::{BoxError, Protocol, ProtocolError, ProtocolHandler};
+pub use protocol::{BoxError, ExitPolicy, Protocol, ProtocolError, ProtocolHandler};
 pub use rlp;
 #[cfg(feature = "net")]
 pub use server::{Event, EventStream, Server, ServerBuilder, StartError};

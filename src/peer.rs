@@ -1,35 +1,52 @@
 //! Peers: an encrypted connection, its session, and the tasks that run it.
 
+pub(crate) mod budget;
 mod channel;
 mod connection;
 pub(crate) mod driver;
+mod drr;
 mod ending;
-mod outbox;
+pub(crate) mod handlers;
+pub(crate) mod inbox;
+pub(crate) mod outbox;
 mod reader;
+mod scratch;
+mod send;
 pub(crate) mod setup;
+pub(crate) mod shaper;
+mod status;
 mod traffic;
+mod wire;
 mod writer;
 
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
-pub use channel::{Channel, ChannelReceiver, ChannelSender, Message, SEND_TIMEOUT, SendError};
+pub use channel::{Channel, ChannelReceiver, Message};
 pub use connection::Connection;
 pub use ending::{Ending, Party, PeerError, Stage};
+pub use send::{ChannelSender, Receipt, SendError};
 pub use setup::SetupTimes;
+pub use shaper::ByteRates;
+pub use status::{PeerStatus, ProtocolState, ProtocolStatus};
 pub use traffic::Traffic;
 
 pub(crate) use traffic::Counters;
 
+use crate::metrics::Meters;
 use crate::node::{NodeId, PublicKey};
-use crate::p2p::{Capability, ClientId, DisconnectReason};
-use setup::Ready;
+use crate::p2p::{Capability, ClientId, DisconnectReason, RoundTrip};
+use crate::protocol::Protocol;
+use inbox::Inbox;
+use outbox::Outbox;
+use setup::{Config, Ready};
+use shaper::Shapers;
 
 /// Who dialled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -67,12 +84,24 @@ pub(crate) struct PeerInner {
     addresses: Option<Addresses>,
     times: SetupTimes,
     pub(crate) traffic: Counters,
-    /// In microseconds plus one; 0 before the first Pong.
-    round_trip: AtomicU64,
+    meters: Arc<Meters>,
+    /// The protocols of `shared`, in the same order.
+    protocols: Vec<Protocol>,
+    pub(crate) shapers: Arc<Shapers>,
+    links: OnceLock<Links>,
+    round_trip: watch::Sender<Option<RoundTrip>>,
+    ping_asked: Notify,
     unsolicited_pongs: AtomicU64,
     requested: OnceLock<DisconnectReason>,
     stop: CancellationToken,
     ending: watch::Sender<Option<Ending>>,
+}
+
+/// Where what waits can be counted, as long as the peer lives.
+#[derive(Debug)]
+pub(crate) struct Links {
+    pub(crate) outbox: Weak<Outbox>,
+    pub(crate) inboxes: Vec<Weak<Inbox>>,
 }
 
 /// Both ends of a TCP connection.
@@ -84,24 +113,31 @@ pub(crate) struct Addresses {
 
 impl PeerInner {
     pub(crate) fn new(
+        config: &Config,
         ready: &Ready,
         direction: Direction,
         addresses: Option<Addresses>,
         total: &Counters,
     ) -> Arc<Self> {
         let hello = ready.session.remote();
+        let shared = ready.session.shared();
         Arc::new(Self {
             id: hello.public_key.node_id(),
             public_key: hello.public_key,
             client_id: hello.client_id.clone(),
             p2p_version: hello.version,
             capabilities: hello.capabilities.clone(),
-            shared: ready.session.shared().iter().map(|shared| shared.capability.clone()).collect(),
+            shared: shared.iter().map(|shared| shared.capability.clone()).collect(),
             direction,
             addresses,
             times: ready.times,
             traffic: total.child(),
-            round_trip: AtomicU64::new(0),
+            meters: config.meters.clone(),
+            protocols: shared.iter().map(|shared| config.protocols[shared.index].clone()).collect(),
+            shapers: Shapers::new(config.peer_rates),
+            links: OnceLock::new(),
+            round_trip: watch::Sender::new(None),
+            ping_asked: Notify::new(),
             unsolicited_pongs: AtomicU64::new(0),
             requested: OnceLock::new(),
             stop: CancellationToken::new(),
@@ -109,9 +145,21 @@ impl PeerInner {
         })
     }
 
-    pub(crate) fn set_round_trip(&self, time: Duration) {
-        let micros = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
-        self.round_trip.store(micros.saturating_add(1), Ordering::Relaxed);
+    /// A Pong has come.
+    pub(crate) fn set_round_trip(&self, times: Option<RoundTrip>) {
+        if let Some(times) = &times {
+            self.meters.round_trips.record(times.last);
+        }
+        self.round_trip.send_replace(times);
+    }
+
+    pub(crate) async fn ping_asked(&self) {
+        self.ping_asked.notified().await;
+    }
+
+    pub(crate) fn link(&self, links: Links) {
+        // It is done once, when the tasks start.
+        let _ = self.links.set(links);
     }
 
     pub(crate) fn unsolicited_pong(&self) {
@@ -183,9 +231,50 @@ impl Peer {
         self.inner.times
     }
 
-    /// How long the last Ping took to be answered; `None` before the first, which follows 15 s of silence.
-    pub fn round_trip_time(&self) -> Option<Duration> {
-        self.inner.round_trip.load(Ordering::Relaxed).checked_sub(1).map(Duration::from_micros)
+    /// The round-trip times so far, from Pings and their Pongs; `None` before the first, which follows 15 s of silence or
+    /// [`Peer::ping`].
+    pub fn round_trip(&self) -> Option<RoundTrip> {
+        *self.inner.round_trip.borrow()
+    }
+
+    /// Sends a Ping, and returns how long the Pong took. While a Ping is outstanding none is sent, and the answer to that
+    /// one counts.
+    ///
+    /// # Errors
+    /// How the connection ended, if it did. Without a Pong it does, after the
+    /// [`pong_timeout`](crate::p2p::LivenessSettings::pong_timeout).
+    ///
+    /// # Cancel safety
+    /// It can be dropped; the Ping is sent all the same.
+    pub async fn ping(&self) -> Result<Duration, Ending> {
+        let (mut times, mut ending) = (self.inner.round_trip.subscribe(), self.inner.ending.subscribe());
+        self.inner.ping_asked.notify_one();
+        tokio::select! {
+            biased;
+            ended = ending.wait_for(Option::is_some) => {
+                Err(ended.ok().and_then(|ending| ending.clone()).expect("this handle holds the sender, which is set once"))
+            }
+            changed = times.changed() => {
+                changed.expect("this handle holds the sender");
+                Ok(times.borrow().map(|times| times.last).unwrap_or_default())
+            }
+        }
+    }
+
+    /// Sets the byte rates of this connection, from now on; 0 is unlimited. Those of the
+    /// [server](crate::Server::set_byte_rates) hold as well.
+    pub fn set_byte_rates(&self, rates: ByteRates) {
+        self.inner.shapers.set(rates);
+    }
+
+    /// The byte rates of this connection.
+    pub fn byte_rates(&self) -> ByteRates {
+        self.inner.shapers.rates()
+    }
+
+    /// A snapshot of the connection: what is on its way, and what its protocols say of it.
+    pub fn status(&self) -> PeerStatus {
+        PeerStatus::of(self)
     }
 
     /// How many Pongs have come that nobody asked for.

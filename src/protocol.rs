@@ -3,9 +3,12 @@
 use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
-use crate::p2p::{Capability, InvalidCapability, MAX_MESSAGE_SIZE, Registered};
-use crate::peer::{Channel, Peer};
+use crate::p2p::{Capability, InvalidCapability, MAX_MESSAGE_SIZE, MAX_TIMEOUT, RateLimit, Registered};
+use crate::peer::inbox::InboxLimits;
+use crate::peer::outbox::QueueLimits;
+use crate::peer::{Channel, Peer, ProtocolState};
 
 /// An error of any kind, where user code meets ours.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -15,7 +18,8 @@ pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 /// # How a peer ends
 /// A handler that returns ends its peer: after `Ok` the other end is told [`ClientQuitting`], after an error
 /// [`SubprotocolError`], unless the error is, or was caused by, a [`DisconnectReason`], which is then told itself. What
-/// the handler had sent is written first, for a second at most. A panic is an error that ends this peer alone.
+/// the handler had sent is written first, for a second at most. A panic is an error that ends this peer alone. With
+/// [`ExitPolicy::Detach`] the peer's other protocols go on instead.
 ///
 /// When the peer ends for another reason, [`Channel::recv`] returns `None` and sends fail. A handler that has not
 /// returned two seconds later is cancelled at its next `await`.
@@ -50,9 +54,35 @@ pub struct Protocol {
     length: u64,
     max_message_size: usize,
     inbox_messages: usize,
+    inbox_bytes: Option<usize>,
     queue_messages: usize,
+    queue_bytes: Option<usize>,
+    send_timeout: Duration,
+    weight: u16,
+    rate: Option<RateLimit>,
+    exit: ExitPolicy,
+    peer_info: Option<PeerInfo>,
+    node_info: Option<NodeInfo>,
     handler: Arc<dyn ErasedHandler>,
 }
+
+type PeerInfo = Arc<dyn Fn(&Peer) -> Option<String> + Send + Sync>;
+type NodeInfo = Arc<dyn Fn() -> String + Send + Sync>;
+
+/// What the end of a handler means for its peer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum ExitPolicy {
+    /// The peer ends.
+    #[default]
+    EndPeer,
+    /// The other protocols of the peer go on, and [`Event::HandlerEnded`](crate::Event::HandlerEnded) tells. What comes for
+    /// this one is dropped. The peer ends with its last handler.
+    Detach,
+}
+
+/// The bytes that an inbox and a queue hold by default, if the largest message is not larger.
+const DEFAULT_BYTES: usize = 1024 * 1024;
 
 impl Protocol {
     /// A protocol called `name` (1 to 8 printable ASCII characters) in this version, with the message codes from 0 to
@@ -66,8 +96,16 @@ impl Protocol {
             version,
             length,
             max_message_size: 1024 * 1024,
-            inbox_messages: 64,
-            queue_messages: 64,
+            inbox_messages: 256,
+            inbox_bytes: None,
+            queue_messages: 256,
+            queue_bytes: None,
+            send_timeout: Duration::from_secs(10),
+            weight: 1,
+            rate: None,
+            exit: ExitPolicy::EndPeer,
+            peer_info: None,
+            node_info: None,
             handler: Arc::new(handler),
         }
     }
@@ -85,23 +123,80 @@ impl Protocol {
 
     /// The largest message that is received or sent, in bytes before compression. Default 1 MiB, at most 16 MiB - 1.
     ///
-    /// A peer that sends a larger one is disconnected before memory is taken for it. A peer can make this end hold as
-    /// much as the inbox has places for.
+    /// A peer that sends a larger one is disconnected before memory is taken for it.
     pub fn max_message_size(mut self, bytes: usize) -> Self {
         self.max_message_size = bytes;
         self
     }
 
-    /// How many messages from one peer wait for its handler before reading from that peer pauses. Default 64, at least 1.
+    /// How many messages from one peer wait for its handler before reading from that peer pauses. Default 256, at least 1.
+    /// Reading goes on when half of the inbox is free.
     pub fn inbox_messages(mut self, messages: usize) -> Self {
         self.inbox_messages = messages;
         self
     }
 
+    /// How many bytes from one peer wait for its handler before reading from that peer pauses. Default 1 MiB or
+    /// [`Protocol::max_message_size`], whichever is more; at least the latter.
+    pub fn inbox_bytes(mut self, bytes: usize) -> Self {
+        self.inbox_bytes = Some(bytes);
+        self
+    }
+
     /// How many messages to one peer wait to be written before [`Channel::send`](crate::Channel::send) waits.
-    /// Default 64, at least 1.
+    /// Default 256, at least 1.
     pub fn queue_messages(mut self, messages: usize) -> Self {
         self.queue_messages = messages;
+        self
+    }
+
+    /// How many bytes to one peer wait to be written before [`Channel::send`](crate::Channel::send) waits. Default 1 MiB
+    /// or [`Protocol::max_message_size`], whichever is more; at least the latter.
+    pub fn queue_bytes(mut self, bytes: usize) -> Self {
+        self.queue_bytes = Some(bytes);
+        self
+    }
+
+    /// How long [`Channel::send`](crate::Channel::send) waits for a place in the queue. Default 10 s, at most a year.
+    pub fn send_timeout(mut self, timeout: Duration) -> Self {
+        self.send_timeout = timeout;
+        self
+    }
+
+    /// The protocol's share of the connection while others have something to send, too: bytes are written in proportion
+    /// to the weights. Default 1, at least 1.
+    ///
+    /// A share is had in full by a queue that holds a kilobyte for each unit of its weight.
+    pub fn weight(mut self, weight: u16) -> Self {
+        self.weight = weight;
+        self
+    }
+
+    /// How many messages a second a peer may send. No limit by default. Above it reading from that peer is slowed down,
+    /// for all its protocols; one that keeps it up for 30 s is disconnected with
+    /// [`ProtocolError`](crate::DisconnectReason::ProtocolError).
+    pub fn rate_limit(mut self, rate: RateLimit) -> Self {
+        self.rate = Some(rate);
+        self
+    }
+
+    /// What the end of a handler means for its peer. Default [`ExitPolicy::EndPeer`].
+    pub fn on_exit(mut self, policy: ExitPolicy) -> Self {
+        self.exit = policy;
+        self
+    }
+
+    /// What the protocol says of a peer, for [`Peer::status`](crate::Peer::status): `None` until its handler has finished
+    /// its own handshake. It is called on the asker's task, and must not wait.
+    pub fn peer_info(mut self, info: impl Fn(&Peer) -> Option<String> + Send + Sync + 'static) -> Self {
+        self.peer_info = Some(Arc::new(info));
+        self
+    }
+
+    /// What the protocol says of this node, for [`Server::node_info`](crate::Server::node_info). It is called on the
+    /// asker's task, and must not wait.
+    pub fn node_info(mut self, info: impl Fn() -> String + Send + Sync + 'static) -> Self {
+        self.node_info = Some(Arc::new(info));
         self
     }
 
@@ -115,20 +210,59 @@ impl Protocol {
             ("max_message_size", self.max_message_size),
             ("inbox_messages", self.inbox_messages),
             ("queue_messages", self.queue_messages),
+            ("weight", self.weight.into()),
         ] {
             if value == 0 {
                 return Err(ProtocolError::Zero { capability, setting });
             }
         }
-        Ok(Registered { capability, length: self.length, max_message_size: self.max_message_size, rate: None })
+        for (setting, value) in [("inbox_bytes", self.inbox_limits().bytes), ("queue_bytes", self.queue_limits().bytes)]
+        {
+            if value < self.max_message_size {
+                let max_message_size = self.max_message_size;
+                return Err(ProtocolError::BelowMessageSize { capability, setting, value, max_message_size });
+            }
+        }
+        if self.send_timeout.is_zero() || self.send_timeout > MAX_TIMEOUT {
+            return Err(ProtocolError::SendTimeout { capability });
+        }
+        let Self { length, max_message_size, rate, .. } = *self;
+        Ok(Registered { capability, length, max_message_size, rate })
     }
 
-    pub(crate) fn inbox_limit(&self) -> usize {
-        self.inbox_messages
+    pub(crate) fn largest(&self) -> usize {
+        self.max_message_size
     }
 
-    pub(crate) fn queue_limit(&self) -> usize {
-        self.queue_messages
+    pub(crate) fn inbox_limits(&self) -> InboxLimits {
+        InboxLimits { messages: self.inbox_messages, bytes: self.bytes(self.inbox_bytes) }
+    }
+
+    pub(crate) fn queue_limits(&self) -> QueueLimits {
+        QueueLimits { messages: self.queue_messages, bytes: self.bytes(self.queue_bytes), weight: self.weight }
+    }
+
+    fn bytes(&self, setting: Option<usize>) -> usize {
+        setting.unwrap_or(self.max_message_size.max(DEFAULT_BYTES))
+    }
+
+    pub(crate) fn send_limit(&self) -> Duration {
+        self.send_timeout
+    }
+
+    pub(crate) fn exit(&self) -> ExitPolicy {
+        self.exit
+    }
+
+    pub(crate) fn state_of(&self, peer: &Peer) -> ProtocolState {
+        match &self.peer_info {
+            None => ProtocolState::Running,
+            Some(info) => info(peer).map_or(ProtocolState::Handshake, ProtocolState::Info),
+        }
+    }
+
+    pub(crate) fn describe_node(&self) -> Option<String> {
+        self.node_info.as_ref().map(|info| info())
     }
 
     pub(crate) fn handler(&self) -> Arc<dyn ErasedHandler> {
@@ -143,8 +277,10 @@ impl fmt::Debug for Protocol {
             .field("version", &self.version)
             .field("length", &self.length)
             .field("max_message_size", &self.max_message_size)
-            .field("inbox_messages", &self.inbox_messages)
-            .field("queue_messages", &self.queue_messages)
+            .field("inbox", &self.inbox_limits())
+            .field("queue", &self.queue_limits())
+            .field("rate", &self.rate)
+            .field("exit", &self.exit)
             .finish_non_exhaustive()
     }
 }
@@ -171,6 +307,24 @@ pub enum ProtocolError {
         capability: Capability,
         /// The name of the setting.
         setting: &'static str,
+    },
+    /// An inbox or a queue cannot hold the largest message.
+    #[error("{setting} of {capability} is {value}, which is less than its max_message_size of {max_message_size}")]
+    BelowMessageSize {
+        /// The protocol.
+        capability: Capability,
+        /// The name of the setting.
+        setting: &'static str,
+        /// The setting, in bytes.
+        value: usize,
+        /// The largest message, in bytes.
+        max_message_size: usize,
+    },
+    /// The time is 0, or above a year.
+    #[error("send_timeout of {capability} must be more than 0 and at most {MAX_TIMEOUT:?}")]
+    SendTimeout {
+        /// The protocol.
+        capability: Capability,
     },
 }
 

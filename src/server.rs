@@ -8,6 +8,7 @@ mod switch;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, broadcast, mpsc, oneshot};
@@ -17,9 +18,9 @@ pub use builder::{ServerBuilder, StartError};
 pub use events::{Event, EventStream};
 
 use crate::node::{Enode, NodeId, NodeKey};
-use crate::p2p::DisconnectReason;
+use crate::p2p::{Capability, DisconnectReason};
 use crate::peer::setup::Config;
-use crate::peer::{Counters, Ending, Peer, PeerError, Stage, Traffic};
+use crate::peer::{ByteRates, Counters, Ending, Peer, PeerError, Stage, Traffic};
 use dial::DialRequest;
 use peer_set::PeerSet;
 use switch::{Shared, Switch};
@@ -155,6 +156,54 @@ impl Server {
         let peer = self.peer(id)?;
         peer.disconnect(DisconnectReason::Requested);
         Some(peer)
+    }
+
+    /// Sets the byte rates of all peers together, from now on; 0 is unlimited.
+    pub fn set_byte_rates(&self, rates: ByteRates) {
+        self.shared.config.shapers.set(rates);
+    }
+
+    /// The byte rates of all peers together.
+    pub fn byte_rates(&self) -> ByteRates {
+        self.shared.config.shapers.rates()
+    }
+
+    /// Pings all peers at once, and returns for each how long its Pong took, or how it ended before; see [`Peer::ping`].
+    ///
+    /// # Cancel safety
+    /// It can be dropped; the Pings are sent all the same.
+    pub async fn ping_all(&self) -> Vec<(Peer, Result<Duration, Ending>)> {
+        let mut pings: JoinSet<_> = self
+            .peers()
+            .into_iter()
+            .map(|peer| async move {
+                let time = peer.ping().await;
+                (peer, time)
+            })
+            .collect();
+        let mut times = Vec::new();
+        while let Some(ended) = pings.join_next().await {
+            times.extend(ended.ok());
+        }
+        times
+    }
+
+    /// What the protocols say of this node: those that have a [`node_info`](crate::Protocol::node_info), in the order in which they
+    /// were registered.
+    pub fn node_info(&self) -> Vec<(Capability, String)> {
+        let config = &self.shared.config;
+        let infos = config.protocols.iter().zip(&config.registered);
+        infos.filter_map(|(protocol, known)| Some((known.capability.clone(), protocol.describe_node()?))).collect()
+    }
+
+    /// Ends the server at once: connections are closed without a Disconnect, and all tasks joined. What was not sent is
+    /// counted in [`Ending::unsent`].
+    ///
+    /// # Cancel safety
+    /// When the future is dropped, the end goes on.
+    pub async fn abort(&self) {
+        self.shared.config.abort.cancel();
+        self.shutdown().await;
     }
 
     /// Ends the server in order: it accepts and dials no more, what has been sent is written for a second at most,

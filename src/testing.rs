@@ -186,7 +186,7 @@ fn spawn(
     let stream = stream.into();
     tasks.spawn(async move {
         let set_up = setup::accept(&config, stream, |_| Ok(())).await;
-        let started = set_up.map(|ready| start(ready, direction));
+        let started = set_up.map(|ready| start(&config, ready, direction));
         // The test may not care.
         let _ = reply.send(started.as_ref().map(|(_, inner)| Peer::new(inner.clone())).map_err(Clone::clone));
         if let Ok((ready, inner)) = started {
@@ -198,21 +198,21 @@ fn spawn(
 
 /// Runs a session in a task of its own.
 fn run(tasks: &mut JoinSet<()>, config: Config, ready: Ready, direction: Direction) -> Peer {
-    let (ready, inner) = start(ready, direction);
+    let (ready, inner) = start(&config, ready, direction);
     let peer = Peer::new(inner.clone());
     tasks.spawn(async move { run_to_end(&config, ready, inner).await });
     peer
 }
 
-fn start(ready: Ready, direction: Direction) -> (Ready, Arc<PeerInner>) {
-    let inner = PeerInner::new(&ready, direction, None, &Counters::default());
+fn start(config: &Config, ready: Ready, direction: Direction) -> (Ready, Arc<PeerInner>) {
+    let inner = PeerInner::new(config, &ready, direction, None, &Counters::default());
     (ready, inner)
 }
 
 /// Runs a session until it ends. The handles of the peer learn of the end when the task is aborted, too.
 async fn run_to_end(config: &Config, ready: Ready, inner: Arc<PeerInner>) {
     let mut running = Running { inner: inner.clone(), ending: None };
-    running.ending = Some(Driver::start(config, ready, inner).run().await);
+    running.ending = Some(Driver::start(config, ready, inner).run(&mut |_| {}).await);
 }
 
 struct Running {

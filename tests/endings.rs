@@ -282,7 +282,7 @@ async fn bind_again(server: std::net::SocketAddr) {
 async fn a_shutdown_delivers_what_was_sent_and_says_goodbye() {
     let (own, mut opened) = manual("aaa", 1, 1);
     let (other, mut received) = manual("aaa", 1, 1);
-    let server = start(listening().protocol(own.queue_messages(500))).await;
+    let server = start(listening().protocol(own.queue_messages(500).queue_bytes(64 << 20))).await;
     let client = start(node().protocol(other)).await;
     let at_client = dial(&client, &server).await;
     let ((at_server, sender), (_, mut receiver)) = (opened.next().await, received.next().await);

@@ -2,25 +2,33 @@
 
 use std::fmt;
 use std::io;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::{Instant, timeout_at};
 
 use super::ending::PeerError;
+use super::scratch;
 use crate::node::{NodeKey, PublicKey};
 use crate::p2p::{BaseMessage, FIRST_FRAME_LIMIT, Hello, MessageEncoder, MessageId, receive_hello};
 use crate::rlpx::{Established, FrameError, HandshakeRandom, Ingress, Initiator, Recipient, Step};
 use crate::transport::{BoxedReader, BoxedWriter, ByteStream};
 
-/// How much is read at a time: little until the other end has proved who it is. A larger frame gets room as its bytes
-/// come.
-const FIRST_CHUNK: usize = 2 * 1024;
-const READ_CHUNK: usize = 16 * 1024;
+/// How much is read at a time until the other end has proved who it is.
+const FIRST_READ: usize = 2 * 1024;
+
+/// A frame of which more than this is missing is read into a buffer of its own, which gets so much room at first, and
+/// then as much again as has come.
+const OWN_BUFFER: usize = 64 * 1024;
+
+/// How much is read at a time when it is only to be forgotten.
+const DRAIN_READ: usize = 16 * 1024;
 
 /// A buffer that a large message left behind is given back above this size.
-const KEPT_BUFFER: usize = 256 * 1024;
+const KEPT_BUFFER: usize = 64 * 1024;
 
 /// How long a Disconnect may take to be written, and how long the other end then has to close, and handlers to return.
 pub(super) const FAREWELL_WRITE: Duration = Duration::from_secs(1);
@@ -93,8 +101,10 @@ impl Connection {
 
     fn new(stream: ByteStream, established: Established) -> Self {
         let Established { remote, egress, ingress } = established;
-        let reader = FrameReader { io: stream.reader, ingress, buffer: BytesMut::new(), chunk: FIRST_CHUNK };
-        let writer = FrameWriter { io: stream.writer, encoder: MessageEncoder::new(egress), buffer: BytesMut::new() };
+        let (encoder, buffer) = (MessageEncoder::new(egress), BytesMut::new());
+        let reader =
+            FrameReader { io: stream.reader, ingress, buffer: buffer.clone(), is_borrowed: false, most: FIRST_READ };
+        let writer = FrameWriter { io: stream.writer, encoder, buffer, is_flushed: true };
         Self { reader, writer, remote }
     }
 
@@ -125,7 +135,7 @@ impl Connection {
     pub async fn recv_hello(&mut self, own: &PublicKey) -> Result<Hello, PeerError> {
         let content = self.recv_frame(FIRST_FRAME_LIMIT).await?;
         let hello = receive_hello(content, own, &self.remote)?;
-        self.reader.chunk = READ_CHUNK;
+        self.reader.most = usize::MAX;
         if hello.version >= crate::p2p::SNAPPY_VERSION {
             self.writer.encoder.enable_snappy();
         }
@@ -142,10 +152,10 @@ impl Connection {
     /// No byte is lost when the future is dropped.
     pub async fn recv_frame(&mut self, limit: usize) -> Result<Bytes, PeerError> {
         loop {
-            if let Some(content) = self.reader.next_frame(limit)? {
+            if let Some(content) = self.reader.next_frame(limit, Keep::Content)? {
                 return Ok(content);
             }
-            self.reader.fill().await?;
+            self.reader.fill(usize::MAX).await?;
         }
     }
 
@@ -203,19 +213,70 @@ async fn read_some<'a>(
     if read == 0 { Err(PeerError::Closed { inside_message: true }) } else { Ok(&buffer[..read]) }
 }
 
+/// What becomes of the content of a frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Keep {
+    /// It is kept, and must not hold a buffer that is larger than itself.
+    Content,
+    /// It is dropped before the next read.
+    Nothing,
+}
+
 /// The receiving half of a connection.
+///
+/// While nothing has come it holds no buffer. It reads into a buffer of the thread, and keeps what is left of it when a
+/// frame is not whole.
 pub(crate) struct FrameReader {
     io: BoxedReader,
     ingress: Ingress,
     buffer: BytesMut,
+    /// The buffer is the thread's.
+    is_borrowed: bool,
     /// How much is read at a time.
-    chunk: usize,
+    most: usize,
 }
 
 impl FrameReader {
     /// The content of the next frame, if it has come whole.
-    pub(crate) fn next_frame(&mut self, limit: usize) -> Result<Option<Bytes>, FrameError> {
-        Ok(self.ingress.open(&mut self.buffer, limit)?.map(BytesMut::freeze))
+    pub(crate) fn next_frame(&mut self, limit: usize, keep: Keep) -> Result<Option<Bytes>, FrameError> {
+        let content = self.ingress.open(&mut self.buffer, limit)?;
+        if content.is_none() {
+            self.settle();
+        }
+        Ok(content.map(|content| match keep {
+            Keep::Content if self.is_borrowed => Bytes::copy_from_slice(&content),
+            _ => content.freeze(),
+        }))
+    }
+
+    /// Gives the thread's buffer back.
+    fn settle(&mut self) {
+        if std::mem::take(&mut self.is_borrowed) {
+            let mut rest = BytesMut::new();
+            if !self.buffer.is_empty() {
+                let room = if self.missing() > OWN_BUFFER { self.growth() } else { 0 };
+                rest.reserve(self.buffer.len() + room);
+                rest.extend_from_slice(&self.buffer);
+            }
+            scratch::give_read_buffer(std::mem::replace(&mut self.buffer, rest));
+        } else if self.buffer.is_empty() {
+            self.buffer = BytesMut::new();
+        }
+    }
+
+    /// How many bytes are missing for the next step.
+    fn missing(&self) -> usize {
+        self.ingress.wants().saturating_sub(self.buffer.len())
+    }
+
+    /// How much room a buffer of a frame's own gets beyond what it holds.
+    fn growth(&self) -> usize {
+        self.missing().min(self.buffer.len().max(OWN_BUFFER))
+    }
+
+    /// How many bytes have been read and not opened.
+    pub(crate) fn buffered(&self) -> usize {
+        self.buffer.len()
     }
 
     /// Whether bytes of a frame have come that is not whole, when [`FrameReader::next_frame`] finds no other.
@@ -223,22 +284,39 @@ impl FrameReader {
         !self.buffer.is_empty() || self.ingress.is_inside_frame()
     }
 
-    /// Reads what has come, and returns how many bytes. The end of the stream is an error.
+    /// Reads what has come, `most` bytes of it at most, and returns how many. The end of the stream is an error.
     ///
-    /// The buffer grows with what has come, not with what a header announces.
+    /// Memory grows with what has come, not with what a header announces.
     ///
     /// # Cancel safety
     /// No byte is lost when the future is dropped.
-    pub(crate) async fn fill(&mut self) -> Result<usize, PeerError> {
-        if self.buffer.is_empty() && self.buffer.capacity() > KEPT_BUFFER {
-            self.buffer = BytesMut::new();
-        }
-        let missing = self.ingress.wants().saturating_sub(self.buffer.len());
-        self.buffer.reserve(missing.min(self.buffer.len()).max(self.chunk));
-        match self.io.read_buf(&mut self.buffer).await.map_err(PeerError::Io)? {
+    pub(crate) async fn fill(&mut self, most: usize) -> Result<usize, PeerError> {
+        let most = most.min(self.most);
+        match std::future::poll_fn(|context| self.poll_fill(context, most)).await.map_err(PeerError::Io)? {
             0 => Err(PeerError::Closed { inside_message: self.is_inside_frame() }),
             read => Ok(read),
         }
+    }
+
+    fn poll_fill(&mut self, context: &mut Context<'_>, most: usize) -> Poll<io::Result<usize>> {
+        let missing = self.missing();
+        if missing > OWN_BUFFER || self.buffer.len() > OWN_BUFFER {
+            self.buffer.reserve(self.growth());
+            let room = missing.min(self.buffer.capacity() - self.buffer.len()).min(most);
+            return pin!(self.io.read_buf(&mut (&mut self.buffer).limit(room))).poll(context);
+        }
+        let mut buffer = scratch::take_read_buffer();
+        buffer.extend_from_slice(&self.buffer);
+        let room = most.min(scratch::READ_BUFFER);
+        let read = pin!(self.io.read_buf(&mut (&mut buffer).limit(room))).poll(context);
+        match read {
+            Poll::Ready(Ok(1..)) => {
+                self.buffer = buffer;
+                self.is_borrowed = true;
+            }
+            _ => scratch::give_read_buffer(buffer),
+        }
+        read
     }
 
     /// Reads and forgets until the other end closes or `deadline` passes, so that it can read what was sent last:
@@ -248,7 +326,7 @@ impl FrameReader {
         // An end that floods is always ready: the time has to be looked at, not only waited for.
         while Instant::now() < deadline {
             self.buffer.clear();
-            self.buffer.reserve(READ_CHUNK);
+            self.buffer.reserve(DRAIN_READ);
             match timeout_at(deadline, self.io.read_buf(&mut self.buffer)).await {
                 Ok(Ok(read)) if read > 0 => {}
                 _ => return,
@@ -262,33 +340,48 @@ pub(crate) struct FrameWriter {
     io: BoxedWriter,
     pub(crate) encoder: MessageEncoder,
     pub(crate) buffer: BytesMut,
+    /// Nothing is left in a buffer of the stream's own.
+    is_flushed: bool,
 }
 
 impl FrameWriter {
+    /// Whether everything is written.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.buffer.is_empty() && self.is_flushed
+    }
+
     /// Writes out what is in the buffer.
     pub(crate) async fn flush(&mut self) -> io::Result<()> {
-        while !self.buffer.is_empty() {
-            self.write_some().await?;
+        while !self.is_idle() {
+            std::future::poll_fn(|context| self.poll_write(context, usize::MAX)).await?;
+        }
+        if self.buffer.capacity() > KEPT_BUFFER {
+            self.buffer = BytesMut::new();
         }
         Ok(())
     }
 
-    /// Writes a part of what is in the buffer and returns how many bytes.
-    ///
-    /// # Cancel safety
-    /// No byte is lost or written twice when the future is dropped.
-    pub(crate) async fn write_some(&mut self) -> io::Result<usize> {
-        let written = self.io.write_buf(&mut self.buffer).await?;
-        if written == 0 {
-            return Err(io::ErrorKind::WriteZero.into());
-        }
-        if self.buffer.is_empty() {
-            if self.buffer.capacity() > KEPT_BUFFER {
-                self.buffer = BytesMut::new();
+    /// Writes at most `limit` bytes of what is in the buffer, and returns how many; 0 when only the stream's own buffer
+    /// was left to be written.
+    pub(crate) fn poll_write(&mut self, context: &mut Context<'_>, limit: usize) -> Poll<io::Result<usize>> {
+        let mut written = 0;
+        if !self.buffer.is_empty() {
+            let limit = limit.min(self.buffer.len());
+            written = ready!(Pin::new(&mut self.io).poll_write(context, &self.buffer[..limit]))?;
+            if written == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
-            self.io.flush().await?;
+            self.buffer.advance(written);
+            self.is_flushed = false;
         }
-        Ok(written)
+        if self.buffer.is_empty() && !self.is_flushed {
+            match Pin::new(&mut self.io).poll_flush(context)? {
+                Poll::Ready(()) => self.is_flushed = true,
+                Poll::Pending if written == 0 => return Poll::Pending,
+                Poll::Pending => {}
+            }
+        }
+        Poll::Ready(Ok(written))
     }
 
     /// Closes the sending direction.

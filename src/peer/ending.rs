@@ -118,6 +118,13 @@ pub enum PeerError {
     /// The server shuts down.
     #[error("the server is shutting down")]
     ShuttingDown,
+    /// The server was aborted.
+    #[error("the server was aborted")]
+    Aborted,
+    /// The memory for what all peers have sent is used up, and this peer's handlers have taken nothing of what they hold
+    /// of it for too long.
+    #[error("the handlers of the peer hold memory that others wait for, and take nothing of it")]
+    MemoryExhausted,
     /// A protocol's handler returned without an error.
     #[error("the handler of {capability} finished")]
     HandlerFinished {
@@ -166,7 +173,7 @@ impl PeerError {
         use DisconnectReason as Reason;
         match self {
             Self::Resolve { .. } | Self::Connect { .. } | Self::Io(_) | Self::Closed { .. } => None,
-            Self::Timeout { .. } | Self::Handshake(_) | Self::Internal => None,
+            Self::Timeout { .. } | Self::Handshake(_) | Self::Internal | Self::Aborted => None,
             // After a wrong MAC nobody knows who is at the other end.
             Self::Frame(FrameError::Empty | FrameError::TooLarge { .. }) => Some(Reason::ProtocolError),
             Self::Frame(_) => None,
@@ -177,7 +184,9 @@ impl PeerError {
             Self::ShuttingDown | Self::HandlerFinished { .. } => Some(Reason::ClientQuitting),
             Self::HandlerFailed { source, .. } => Some(reason_within(&**source).unwrap_or(Reason::SubprotocolError)),
             Self::HandlerPanicked { .. } => Some(Reason::SubprotocolError),
-            Self::HandlerStalled { .. } | Self::WriteStalled { .. } => Some(Reason::NetworkError),
+            Self::HandlerStalled { .. } | Self::WriteStalled { .. } | Self::MemoryExhausted => {
+                Some(Reason::NetworkError)
+            }
         }
     }
 
@@ -214,11 +223,16 @@ const SHOWN: usize = 512;
 pub struct Ending {
     stage: Stage,
     error: Arc<PeerError>,
+    unsent: u64,
 }
 
 impl Ending {
     pub(crate) fn new(stage: Stage, error: impl Into<PeerError>) -> Self {
-        Self { stage, error: Arc::new(error.into()) }
+        Self { stage, error: Arc::new(error.into()), unsent: 0 }
+    }
+
+    pub(crate) fn with_unsent(self, unsent: u64) -> Self {
+        Self { unsent, ..self }
     }
 
     /// Of a session whose task is being dropped before it could tell.
@@ -246,6 +260,11 @@ impl Ending {
             _ if self.stage < Stage::Hello => None,
             error => error.disconnect_reason(),
         }
+    }
+
+    /// How many messages were accepted for sending and did not, or not wholly, get into the socket.
+    pub fn unsent(&self) -> u64 {
+        self.unsent
     }
 
     /// What happened.

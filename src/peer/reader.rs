@@ -1,27 +1,43 @@
 //! The read loop of a peer: frames in, messages to the inboxes, Pongs and Pings to the outbox.
 
-use std::pin::pin;
+use std::convert::Infallible;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::mpsc::{self, error::TrySendError};
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, Sleep, sleep, sleep_until};
 
 use super::PeerInner;
+use super::budget::Account;
 use super::channel::Message;
-use super::connection::FrameReader;
+use super::connection::{FrameReader, Keep};
 use super::ending::PeerError;
+use super::inbox::{Inbox, Stalled};
 use super::outbox::Outbox;
+use super::shaper::Shapers;
+use crate::metrics::{ProtocolMeter, Run};
 use crate::p2p::{Event, Session, TimerAction};
+
+/// After so many bytes in a row other tasks get their turn.
+const TURN_BYTES: usize = 256 * 1024;
+
+/// How often it is looked whether a Ping has left that had to queue.
+const PING_CHECK: Duration = Duration::from_millis(500);
 
 pub(super) struct Reader {
     pub(super) frames: FrameReader,
     pub(super) session: Session,
-    /// One for each shared protocol, in the order of [`Session::shared`].
-    pub(super) inboxes: Vec<mpsc::Sender<Message>>,
+    /// One for each shared protocol, in the order of [`Session::shared`], and what counts it.
+    pub(super) inboxes: Arc<[Arc<Inbox>]>,
+    pub(super) meters: Arc<[Arc<ProtocolMeter>]>,
+    pub(super) account: Arc<Account>,
+    pub(super) shapers: [Arc<Shapers>; 2],
     pub(super) outbox: Arc<Outbox>,
     pub(super) peer: Arc<PeerInner>,
     pub(super) stall_timeout: Duration,
+    pub(super) run: Run,
+    /// A Ping is to be sent and has not been told of as written.
+    pub(super) is_ping_queued: bool,
 }
 
 impl Reader {
@@ -36,79 +52,154 @@ impl Reader {
         }
     }
 
-    async fn read(&mut self) -> Result<std::convert::Infallible, PeerError> {
+    async fn read(&mut self) -> Result<Infallible, PeerError> {
+        let peer = self.peer.clone();
         let mut timer = pin!(sleep_until(self.on_timer()?));
+        let mut turn = 0;
         loop {
-            let mut now = Instant::now();
-            let limit = self.session.frame_limit();
-            let mut messages = 0;
-            while let Some(content) = self.frames.next_frame(limit)? {
-                let event = self.session.receive(content, now.into_std())?;
-                let is_pong = matches!(event, Event::Pong(Some(_)));
-                self.handle(event, &mut now).await?;
-                if is_pong {
+            self.receive(&mut timer).await?;
+            if turn >= TURN_BYTES {
+                turn = 0;
+                tokio::task::yield_now().await;
+            }
+            self.account.settle();
+            let most = self.step();
+            tokio::select! {
+                // What is always ready must not hide the clock.
+                biased;
+                () = &mut timer => {
+                    // So long after the last byte there is no use for what was kept for the next.
+                    self.session.release_memory();
                     timer.as_mut().reset(self.on_timer()?);
                 }
-                messages += 1;
-            }
-            self.peer.traffic.messages_received(messages);
-            let frame_limit = self.session.frame_pending(now.into_std(), self.frames.is_inside_frame());
-            if frame_limit.is_some_and(|limit| Instant::from_std(limit) < timer.deadline()) {
-                timer.as_mut().reset(self.on_timer()?);
-            }
-            tokio::select! {
-                read = self.frames.fill() => {
-                    self.peer.traffic.bytes_received(read?);
-                    self.session.inbound(Instant::now().into_std());
+                () = peer.ping_asked() => {
+                    self.ping();
+                    timer.as_mut().reset(self.on_timer()?);
                 }
-                () = &mut timer => timer.as_mut().reset(self.on_timer()?),
+                read = self.frames.fill(most) => {
+                    let read = read?;
+                    turn += read;
+                    self.peer.traffic.bytes_received(read);
+                    self.session.inbound(Instant::now().into_std());
+                    self.shape(read).await;
+                }
             }
         }
+    }
+
+    /// Does what the frames say that have come whole.
+    async fn receive(&mut self, timer: &mut Pin<&mut Sleep>) -> Result<(), PeerError> {
+        let mut now = Instant::now();
+        let limit = self.session.frame_limit();
+        let keep = if self.session.is_compressed() { Keep::Nothing } else { Keep::Content };
+        let mut messages = 0;
+        while let Some(content) = self.frames.next_frame(limit, keep)? {
+            messages += 1;
+            match self.session.receive(content, now.into_std())? {
+                Event::Message { place, code, payload } => {
+                    self.run.count(&self.meters, place, code, payload.len());
+                    let pause = self.session.admit(place, now.into_std())?;
+                    self.deliver(place, Message::new(code, payload), &mut now).await?;
+                    if let Some(pause) = pause {
+                        let since = Instant::now();
+                        sleep(pause).await;
+                        self.excuse(&mut now, since);
+                    }
+                }
+                Event::Ping => self.outbox.pong(),
+                Event::Pong(Some(_)) => {
+                    self.peer.set_round_trip(self.session.round_trip());
+                    timer.as_mut().reset(self.on_timer()?);
+                }
+                Event::Pong(None) => self.peer.unsolicited_pong(),
+                _ => {}
+            }
+        }
+        self.run.flush(&self.meters);
+        self.peer.traffic.messages_received(messages);
+        let frame_limit = self.session.frame_pending(now.into_std(), self.frames.is_inside_frame());
+        if frame_limit.is_some_and(|limit| Instant::from_std(limit) < timer.deadline()) {
+            timer.as_mut().reset(self.on_timer()?);
+        }
+        Ok(())
     }
 
     /// Does what the clock asks for, and returns when to ask again. It is not moved when bytes come: it then fires
     /// early, once, and finds nothing to do. A Pong does move it, as the next Ping may be due before that Pong was.
     fn on_timer(&mut self) -> Result<Instant, PeerError> {
         loop {
+            self.note_ping();
             match self.session.poll(Instant::now().into_std())? {
-                TimerAction::Ping => {
-                    self.outbox.ping();
-                    self.session.ping_written(Instant::now().into_std());
+                TimerAction::Ping => self.send_ping(),
+                TimerAction::Wait(until) if self.is_ping_queued => {
+                    return Ok(Instant::from_std(until).min(Instant::now() + PING_CHECK));
                 }
                 TimerAction::Wait(until) => return Ok(Instant::from_std(until)),
             }
         }
     }
 
-    /// `now` moves on if it has to wait.
-    async fn handle(&mut self, event: Event, now: &mut Instant) -> Result<(), PeerError> {
-        match event {
-            Event::Message { place, code, payload } => self.deliver(place, Message::new(code, payload), now).await?,
-            Event::Ping => self.outbox.pong(),
-            Event::Pong(Some(round_trip)) => self.peer.set_round_trip(round_trip),
-            Event::Pong(None) => self.peer.unsolicited_pong(),
-            Event::Chunk { .. } | Event::Ignored => {}
+    /// The application wants to know the round-trip time.
+    fn ping(&mut self) {
+        if self.session.ping(Instant::now().into_std()) {
+            self.send_ping();
+        }
+    }
+
+    fn send_ping(&mut self) {
+        self.is_ping_queued = true;
+        self.outbox.ping();
+    }
+
+    fn note_ping(&mut self) {
+        if let Some(written) = self.outbox.take_ping_written() {
+            self.is_ping_queued = false;
+            self.session.ping_written(written.into_std());
+        }
+    }
+
+    /// Puts a message into its inbox. While that is full, or the memory for all peers is used up, nothing is read from
+    /// this peer.
+    async fn deliver(&mut self, place: usize, message: Message, now: &mut Instant) -> Result<(), PeerError> {
+        let size = message.payload.len();
+        if !self.account.try_charge(size) {
+            let since = Instant::now();
+            self.account.charge(size, self.stall_timeout).await;
+            self.excuse(now, since);
+        }
+        let mut offered = self.inboxes[place].offer(message);
+        while let Err(refused) = offered {
+            let since = Instant::now();
+            if let Err(Stalled) = self.inboxes[place].room(size, self.stall_timeout).await {
+                let capability = self.session.shared()[place].capability.clone();
+                return Err(PeerError::HandlerStalled { capability, limit: self.stall_timeout });
+            }
+            self.excuse(now, since);
+            offered = self.inboxes[place].offer(refused);
         }
         Ok(())
     }
 
-    /// Puts a message into its inbox. While that is full nothing is read from this peer.
-    async fn deliver(&mut self, place: usize, message: Message, now: &mut Instant) -> Result<(), PeerError> {
-        let inbox = &self.inboxes[place];
-        let message = match inbox.try_send(message) {
-            // A handler that has dropped its receiver wants no more messages.
-            Ok(()) | Err(TrySendError::Closed(_)) => return Ok(()),
-            Err(TrySendError::Full(message)) => message,
-        };
-        let since = Instant::now();
-        let stalled = timeout(self.stall_timeout, inbox.send(message)).await.is_err();
-        if stalled {
-            let capability = self.session.shared()[place].capability.clone();
-            return Err(PeerError::HandlerStalled { capability, limit: self.stall_timeout });
-        }
+    /// Nothing was read since then because this end did not.
+    fn excuse(&mut self, now: &mut Instant, since: Instant) {
         *now = Instant::now();
         self.session.excuse(now.duration_since(since));
-        Ok(())
+    }
+
+    /// How many bytes to read at a time.
+    fn step(&self) -> usize {
+        self.shapers.iter().map(|shapers| shapers.inbound.step()).min().unwrap_or(usize::MAX)
+    }
+
+    /// Waits until as many bytes as were read are within the rates.
+    async fn shape(&mut self, bytes: usize) {
+        for place in 0..self.shapers.len() {
+            if self.shapers[place].inbound.is_limited() {
+                let (shapers, since) = (self.shapers[place].clone(), Instant::now());
+                shapers.inbound.pass(bytes).await;
+                self.excuse(&mut Instant::now(), since);
+            }
+        }
     }
 }
 

@@ -1,14 +1,18 @@
 //! From a stream of bytes to a session: encryption, then Hello, each under an absolute deadline.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use super::budget::Budget;
 use super::connection::Connection;
 use super::ending::{Ending, PeerError, Stage};
+use super::shaper::{ByteRates, Shapers};
+use crate::metrics::Meters;
 use crate::node::{NodeKey, PublicKey};
-use crate::p2p::{ClientId, Hello, LivenessSettings, P2P_VERSION, Registered, Session, SessionError, SessionSettings};
+use crate::p2p::{ClientId, Hello, P2P_VERSION, Registered, Session, SessionError, SessionSettings};
 use crate::protocol::Protocol;
 use crate::transport::ByteStream;
 
@@ -23,9 +27,19 @@ pub(crate) struct Config {
     /// What the base protocol knows of `protocols`, in the same order.
     pub(crate) registered: Vec<Registered>,
     pub(crate) timeouts: Timeouts,
-    pub(crate) liveness: LivenessSettings,
-    /// Ends all connections.
+    pub(crate) session: SessionSettings,
+    /// Messages are cut into pieces of this size, where the other end can put them together.
+    pub(crate) chunk_size: Option<usize>,
+    /// Of all connections together.
+    pub(crate) shapers: Arc<Shapers>,
+    /// Of each connection, at first.
+    pub(crate) peer_rates: ByteRates,
+    pub(crate) budget: Arc<Budget>,
+    pub(crate) meters: Arc<Meters>,
+    /// Ends all connections in order.
     pub(crate) shutdown: CancellationToken,
+    /// Ends all connections at once.
+    pub(crate) abort: CancellationToken,
 }
 
 /// How long the stages of a connection may take, and its standstills.
@@ -55,7 +69,7 @@ impl Config {
         Hello {
             version: P2P_VERSION,
             client_id: self.client_id.clone(),
-            capabilities: self.registered.iter().map(|registered| registered.capability.clone()).collect(),
+            capabilities: self.session.capabilities(&self.registered),
             listen_port: self.listen_port.into(),
             public_key: self.public_key,
         }
@@ -116,6 +130,7 @@ pub(crate) async fn within<T>(
 ) -> Result<T, Ending> {
     let done = tokio::select! {
         biased;
+        () = config.abort.cancelled() => Err(PeerError::Aborted),
         () = config.shutdown.cancelled() => Err(PeerError::ShuttingDown),
         done = timeout(limit, work) => done.unwrap_or(Err(PeerError::Timeout { stage, limit })),
     };
@@ -135,7 +150,7 @@ async fn exchange_hello(config: &Config, mut connection: Connection, encryption:
     let session = match within(config, Stage::Hello, config.timeouts.hello, exchange).await {
         Ok(hello) => {
             let now = tokio::time::Instant::now().into_std();
-            Session::new(hello, &config.registered, SessionSettings::default().liveness(config.liveness), now)
+            Session::new(hello, &config.registered, config.session, now)
         }
         Err(ending) => {
             farewell(connection, ending.error()).await;

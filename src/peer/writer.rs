@@ -1,58 +1,66 @@
-//! The task that owns the sending half of a peer's connection.
+//! The task that writes whatever a lone sender has not written itself.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::timeout;
 
-use super::PeerInner;
-use super::connection::FrameWriter;
 use super::ending::PeerError;
-use super::outbox::{Outbox, Work};
+use super::outbox::{Next, Outbox};
+use super::wire::Wire;
+use crate::p2p::BaseMessage;
 
 pub(super) struct Writer {
-    pub(super) frames: FrameWriter,
     pub(super) outbox: Arc<Outbox>,
-    pub(super) peer: Arc<PeerInner>,
     pub(super) stall_timeout: Duration,
 }
 
 impl Writer {
     /// Writes what the outbox holds, in one write for what is ready together, until the outbox is closed.
-    pub(super) async fn run(mut self) -> Result<(), PeerError> {
-        let mut work = Vec::new();
+    pub(super) async fn run(self) -> Result<(), PeerError> {
         loop {
-            let goes_on = self.outbox.take(&mut work).await;
-            self.peer.traffic.messages_sent(work.len() as u64);
-            for item in work.drain(..) {
-                self.seal(item)?;
-            }
-            self.write_all().await?;
-            if !goes_on {
-                return self.frames.shutdown().await.map_err(PeerError::Io);
+            let mut lent = self.outbox.turn().await;
+            let wire = lent.wire();
+            loop {
+                if let Some(error) = wire.failed.take() {
+                    return Err(error);
+                }
+                self.write_all(wire).await?;
+                match self.outbox.next(wire) {
+                    Next::Work => wire.seal_work()?,
+                    Next::Nothing => break,
+                    Next::Last(reason) => {
+                        if let Some(reason) = reason {
+                            wire.seal_base(BaseMessage::Disconnect(reason));
+                            self.write_all(wire).await?;
+                        }
+                        return wire.shutdown().await.map_err(PeerError::Io);
+                    }
+                }
             }
         }
     }
 
-    fn seal(&mut self, work: Work) -> Result<(), PeerError> {
-        let buffer = &mut self.frames.buffer;
-        match work {
-            Work::Base(message) => self.frames.encoder.base(message, buffer),
-            Work::Message(message) if message.is_final => {
-                self.frames.encoder.seal_plain(message.id, &message.data, buffer)?;
+    async fn write_all(&self, wire: &mut Wire) -> Result<(), PeerError> {
+        while !wire.is_idle() {
+            let step = wire.step().min(wire.unwritten());
+            if wire.is_shaped() {
+                for shapers in wire.shapers.clone() {
+                    shapers.outbound.pass(step).await;
+                }
             }
-            Work::Message(message) => self.frames.encoder.message(message.id, &message.data, buffer)?,
-        }
-        Ok(())
-    }
-
-    async fn write_all(&mut self) -> Result<(), PeerError> {
-        while !self.frames.buffer.is_empty() {
-            let written = timeout(self.stall_timeout, self.frames.write_some())
-                .await
-                .map_err(|_| PeerError::WriteStalled { limit: self.stall_timeout })?
-                .map_err(PeerError::Io)?;
-            self.peer.traffic.bytes_sent(written);
+            // What is written short of the step was paid for, and goes with it.
+            let mut left = step;
+            while left > 0 {
+                let before = wire.unwritten();
+                let write = std::future::poll_fn(|context| wire.poll_write(context, left));
+                let written = timeout(self.stall_timeout, write)
+                    .await
+                    .map_err(|_| PeerError::WriteStalled { limit: self.stall_timeout })?
+                    .map_err(PeerError::Io)?;
+                self.outbox.note(&written);
+                left -= before - wire.unwritten();
+            }
         }
         Ok(())
     }

@@ -9,13 +9,20 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use super::Server;
+use crate::metrics::{Meters, ProtocolMeter};
 use crate::node::NodeKey;
 use crate::p2p::{
-    ClientId, LivenessSettings, LivenessSettingsError, MAX_BASE_MESSAGE_SIZE, MAX_TIMEOUT, Registered,
-    RegistrationError,
+    Chunking, ClientId, LivenessSettings, LivenessSettingsError, MAX_BASE_MESSAGE_SIZE, MAX_TIMEOUT, Registered,
+    RegistrationError, SessionSettings,
 };
+use crate::peer::ByteRates;
+use crate::peer::budget::Budget;
 use crate::peer::setup::{Config, Timeouts};
+use crate::peer::shaper::Shapers;
 use crate::protocol::{Protocol, ProtocolError};
+
+/// The sizes that pieces of messages can have.
+const CHUNK_SIZES: std::ops::RangeInclusive<usize> = 1024..=Chunking::MAX_PIECE;
 
 /// The memory for so many events is taken at the start.
 const MAX_EVENT_CAPACITY: usize = 1 << 20;
@@ -31,6 +38,10 @@ pub struct ServerBuilder {
     timeouts: Timeouts,
     liveness: LivenessSettings,
     pub(super) event_capacity: usize,
+    chunk_size: Option<usize>,
+    rates: ByteRates,
+    peer_rates: ByteRates,
+    receive_budget: usize,
 }
 
 /// How many connections there may be.
@@ -52,6 +63,10 @@ impl ServerBuilder {
             timeouts: Timeouts::default(),
             liveness: LivenessSettings::default(),
             event_capacity: 1024,
+            chunk_size: None,
+            rates: ByteRates::default(),
+            peer_rates: ByteRates::default(),
+            receive_budget: 256 * 1024 * 1024,
         }
     }
 
@@ -134,6 +149,37 @@ impl ServerBuilder {
         self
     }
 
+    /// Cuts messages above this size, in bytes, into pieces of it, so that a large message does not hold up the other
+    /// protocols. Off by default; from 1 KiB to 64 KiB less 32 bytes. It takes effect with peers that have it, too: both ends offer the
+    /// capability `chunk/1`, and other clients never see a piece.
+    pub fn chunk_size(mut self, bytes: usize) -> Self {
+        self.chunk_size = Some(bytes);
+        self
+    }
+
+    /// The byte rates of all peers together; see [`Server::set_byte_rates`]. Unlimited by default.
+    pub fn byte_rates(mut self, rates: ByteRates) -> Self {
+        self.rates = rates;
+        self
+    }
+
+    /// The byte rates of each peer, until [`Peer::set_byte_rates`](crate::Peer::set_byte_rates). Unlimited by default.
+    pub fn peer_byte_rates(mut self, rates: ByteRates) -> Self {
+        self.peer_rates = rates;
+        self
+    }
+
+    /// How many bytes of messages from all peers together may wait for their handlers. Default 256 MiB; at least the
+    /// largest `max_message_size`.
+    ///
+    /// Each peer may have 64 KiB in any case. Above that, reading from a peer pauses while the budget is used up, and goes
+    /// on in the order in which peers came to wait. While peers wait, one whose handlers take nothing of what they hold
+    /// for the [`inbox_stall_timeout`](Self::inbox_stall_timeout) is ended.
+    pub fn receive_budget(mut self, bytes: usize) -> Self {
+        self.receive_budget = bytes;
+        self
+    }
+
     /// Checks the settings, begins to listen and starts the server on the current tokio runtime.
     ///
     /// # Errors
@@ -160,7 +206,10 @@ impl ServerBuilder {
     pub(crate) fn config(&self, listen_port: u16) -> Result<Config, StartError> {
         self.check()?;
         let registered = self.protocols.iter().map(Protocol::registered).collect::<Result<Vec<_>, _>>()?;
-        Registered::check(&registered)?;
+        let session = SessionSettings::default().liveness(self.liveness).chunking(self.chunk_size.is_some());
+        session.check_protocols(&registered)?;
+        let meter = |registered: &Registered| ProtocolMeter::new(registered.capability.clone(), registered.length);
+        let meters = Meters { protocols: registered.iter().map(meter).collect(), ..Meters::default() };
         let config = Config {
             public_key: self.key.public_key(),
             key: self.key.clone(),
@@ -169,8 +218,14 @@ impl ServerBuilder {
             protocols: self.protocols.clone(),
             registered,
             timeouts: self.timeouts,
-            liveness: self.liveness,
+            session,
+            chunk_size: self.chunk_size,
+            shapers: Shapers::new(self.rates),
+            peer_rates: self.peer_rates,
+            budget: Budget::new(self.receive_budget),
+            meters: Arc::new(meters),
             shutdown: CancellationToken::new(),
+            abort: CancellationToken::new(),
         };
         match config.hello().encode().len() {
             size if size > MAX_BASE_MESSAGE_SIZE => Err(StartError::HelloTooLarge { size }),
@@ -187,6 +242,14 @@ impl ServerBuilder {
             ("max_dials", dials, usize::MAX),
             ("event_capacity", self.event_capacity, MAX_EVENT_CAPACITY),
         ];
+        if let Some(largest) = self.protocols.iter().map(Protocol::largest).max()
+            && self.receive_budget < largest
+        {
+            return Err(StartError::ReceiveBudget { budget: self.receive_budget, max_message_size: largest });
+        }
+        if self.chunk_size.is_some_and(|size| !CHUNK_SIZES.contains(&size)) {
+            return Err(StartError::OutOfRange { setting: "chunk_size" });
+        }
         if let Some((setting, ..)) = counts.into_iter().find(|(_, count, most)| *count == 0 || count > most) {
             return Err(StartError::OutOfRange { setting });
         }
@@ -224,8 +287,16 @@ pub enum StartError {
     /// The liveness settings contradict one another.
     #[error(transparent)]
     Liveness(#[from] LivenessSettingsError),
+    /// The budget for what was received cannot hold the largest message.
+    #[error("receive_budget is {budget}, which is less than a protocol's max_message_size of {max_message_size}")]
+    ReceiveBudget {
+        /// The setting, in bytes.
+        budget: usize,
+        /// The largest message of any protocol, in bytes.
+        max_message_size: usize,
+    },
     /// A setting is 0, which would let nothing through, or beyond what it can be: a year for times, 2^20 for
-    /// `event_capacity`.
+    /// `event_capacity`, 1 KiB to 64 KiB less 32 bytes for `chunk_size`.
     #[error("{setting} must be more than 0, and not beyond its largest value")]
     OutOfRange {
         /// The name of the setting.

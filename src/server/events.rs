@@ -10,6 +10,7 @@ use tokio_stream::wrappers::errors::BroadcastStreamRecvError;
 use tokio_stream::{Stream, StreamExt};
 
 use crate::node::{Enode, NodeId};
+use crate::p2p::Capability;
 use crate::peer::{Ending, Peer};
 
 /// What has happened on a server.
@@ -29,6 +30,17 @@ pub enum Event {
         /// The peer.
         peer: Peer,
         /// Why, by whom, and at which stage.
+        ending: Ending,
+    },
+    /// The handler of a protocol has ended and its peer goes on ([`ExitPolicy::Detach`](crate::ExitPolicy::Detach)), or it
+    /// panicked while its peer was ending.
+    #[non_exhaustive]
+    HandlerEnded {
+        /// The peer.
+        peer: Peer,
+        /// The protocol.
+        capability: Capability,
+        /// How it ended.
         ending: Ending,
     },
     /// A dial did not lead to a peer.

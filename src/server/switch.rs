@@ -16,6 +16,7 @@ use super::peer_set::PeerSet;
 use crate::node::PublicKey;
 use crate::p2p::DisconnectReason;
 use crate::peer::driver::Driver;
+use crate::peer::handlers::HandlerEnd;
 use crate::peer::setup::{self, Config, Ready};
 use crate::peer::{Addresses, Counters, Direction, Ending, Peer, PeerError, PeerInner, Stage};
 
@@ -154,7 +155,7 @@ pub(super) async fn run_peer(
     permit: OwnedSemaphorePermit,
     reply: &mut Option<DialReply>,
 ) -> Result<(), Ending> {
-    let inner = PeerInner::new(&ready, direction, Some(addresses), &shared.traffic);
+    let inner = PeerInner::new(&shared.config, &ready, direction, Some(addresses), &shared.traffic);
     let peer = Peer::new(inner.clone());
     match shared.peers.insert(&peer) {
         Ok(None) => {}
@@ -169,7 +170,11 @@ pub(super) async fn run_peer(
         // Who dialled may have stopped waiting.
         let _ = reply.send(Ok(peer));
     }
-    membership.ending = Some(driver.run().await);
+    let report = &mut |end: HandlerEnd| {
+        let (peer, ending) = (membership.peer.clone(), Ending::new(Stage::Session, end.error));
+        membership.shared.emit(Event::HandlerEnded { peer, capability: end.capability, ending });
+    };
+    membership.ending = Some(driver.run(report).await);
     Ok(())
 }
 

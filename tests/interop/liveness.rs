@@ -33,7 +33,7 @@ async fn silence(case: Case) {
     let mut local = Local::start(testing::node().liveness(liveness).protocol(echo)).await;
     let (peer, _) = local.connect(&mut remote, case.direction).await;
     let (_, mut channel) = opened.next().await;
-    assert_eq!(peer.round_trip_time(), None, "R26");
+    assert_eq!(peer.round_trip(), None, "R26");
 
     tokio::time::sleep(SILENCE).await;
 
@@ -47,7 +47,7 @@ async fn silence(case: Case) {
 
 /// Their two Pings, one Pong of theirs at least for every second Ping that was due, and our answers.
 fn assert_pings(peer: &Peer) {
-    let round_trip = peer.round_trip_time().expect("R24 R26: it has pinged and measured");
+    let round_trip = peer.round_trip().expect("R24 R26: it has pinged and measured").last;
     assert!(round_trip < PING_AFTER, "R26 {round_trip:?}");
     let traffic = peer.traffic();
     assert!((6..=12).contains(&traffic.messages_sent), "R24 {traffic:?}");
