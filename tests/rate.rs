@@ -16,7 +16,7 @@ fn start() -> (Session, Instant) {
 }
 
 fn limit(per_second: u32, burst: u32) -> RateLimit {
-    RateLimit::new(per_second, burst).unwrap()
+    RateLimit::new(per_second, burst).expect("neither is 0")
 }
 
 #[test]

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use capmux::p2p::{
     BaseMessage, Capability, Event, Hello, MAX_BASE_MESSAGE_SIZE, MAX_MESSAGE_SIZE, P2P_VERSION, Registered, Session,
+    SessionSettings,
 };
 use capmux::{Connection, DisconnectReason, Enode, NodeKey, PeerError, Stage, connect_tcp};
 use tokio::time::{timeout, timeout_at};
