@@ -10,6 +10,10 @@ use capmux::typed::{
     TypedSender,
 };
 use capmux::{BoxError, Channel, DisconnectReason, Party, Peer, PeerError, SendError};
+use proptest::collection;
+use proptest::prelude::*;
+use proptest::sample::select;
+use tokio::runtime::Builder;
 use tokio::task::JoinHandle;
 use tokio_stream::StreamExt;
 
@@ -101,7 +105,7 @@ fn ask(sender: &TypedSender<Messages>, number: u64, timeout: Duration) -> JoinHa
 
 /// The next request that comes at the untyped end.
 async fn asked(other: &mut Channel) -> (u64, u64) {
-    let request: Asked<Twice> = expect_message(other, Twice::CODE).await.decode().unwrap();
+    let request: Asked<Twice> = expect_message(other, Twice::CODE).await.decode().expect("a request");
     (request.id.number(), request.request.0)
 }
 
@@ -112,7 +116,8 @@ fn answer(id: u64, number: u64) -> Vec<u8> {
 }
 
 async fn breach(receiving: JoinHandle<Result<(), Breach>>) -> Breach {
-    receiving.await.unwrap().expect_err("the peer has done something wrong")
+    let received = tokio::time::timeout(LONG, receiving).await.expect("a breach is noticed at once");
+    received.expect("receiving does not panic").expect_err("the peer has done something wrong")
 }
 
 #[tokio::test(start_paused = true)]
@@ -408,6 +413,37 @@ async fn a_request_that_cannot_be_sent_fails_alone() {
         sender.request(Twice(u64::MAX), LONG).await.unwrap_err();
     }
     assert!(tokio::time::timeout(SHORT, other.recv()).await.is_err(), "nothing was sent");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn what_is_accepted_is_what_would_be_sent(bodies in collection::vec((select(vec![Twice::CODE, NOTE]), body()), 64)) {
+        let runtime = Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
+        runtime.block_on(async {
+            let (mut channel, other, _pair) = ends().await;
+            for (code, body) in bodies {
+                other.send(code, body.clone()).await.unwrap();
+                match channel.recv().await {
+                    Ok(message) => {
+                        let message = message.expect("the peer lives");
+                        let (sent, as_sent) = message.parts();
+                        assert_eq!((sent, &as_sent.rlp_bytes()[..]), (code, &body[..]), "H57 {message:?}");
+                    }
+                    Err(breach) => assert!(matches!(breach, Breach::Malformed { .. }), "H57 {breach}"),
+                }
+            }
+        });
+    }
+}
+
+/// Bytes that are often RLP, and sometimes a request.
+fn body() -> impl Strategy<Value = Vec<u8>> {
+    let byte = select(b"\x00\x01\x05\x7fa\x80\x81\x82\x88\xb8\xc0\xc1\xc2\xc3\xc4\xf8\xff".to_vec());
+    let request = (select(vec![0xc1, 0xc2, 0xc3, 0xc4]), collection::vec(byte.clone(), 1..4))
+        .prop_map(|(header, items)| [vec![header], items].concat());
+    prop_oneof![collection::vec(byte, 0..6), request]
 }
 
 #[test]
