@@ -357,6 +357,17 @@ async fn requests_end_with_the_peer_and_with_the_receiver() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn requests_end_with_the_peer_though_its_channel_is_kept() {
+    let (mut channel, mut other, pair) = ends().await;
+    let request = ask(&channel.sender(), 1, LONG);
+    asked(&mut other).await;
+    pair.at_second.disconnect(DisconnectReason::Requested);
+    assert_eq!(channel.recv().await.unwrap(), None);
+    assert_eq!(request.await.unwrap(), Err(RequestError::Gone), "no answer can come any more");
+    assert_eq!(channel.sender().request(Twice(1), LONG).await, Err(RequestError::Gone));
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_answer_that_came_before_the_peer_left_is_delivered() {
     let (channel, mut other, pair) = ends().await;
     let (sender, receiver) = channel.split();

@@ -294,8 +294,8 @@ async fn a_body_above_the_limit_is_not_even_read() {
     let node = Node::start().await;
     node.send(0, vec![0; MAX_BODY_SIZE + 1]).await;
     let ending = node.pair.at_second.closed().await;
-    assert!(!matches!(ending.error(), PeerError::HandlerFailed { .. }), "R20 {ending}");
-    assert_eq!(ending.by(), Party::Local, "R20 {ending}");
+    assert!(matches!(ending.error(), PeerError::Session(_)), "R20: the handler does not see it: {ending}");
+    assert_eq!((ending.reason(), ending.by()), (Some(DisconnectReason::ProtocolError), Party::Local), "R20 {ending}");
 }
 
 #[tokio::test(start_paused = true)]
