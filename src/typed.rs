@@ -106,7 +106,7 @@
 //!
 //! # Requests and answers
 //! A request is `[request-id, request]`, its answer `[request-id, answer]`, the form that `eth` has had since version
-//! 66. The ids of one channel begin at a random number and count up; none is used again while it is remembered.
+//! 66. The ids of one channel begin at a random number and count up; none is used twice.
 //!
 //! [`TypedReceiver::recv`] takes answers to who asked for them: they are no variants of the enum, and a handler does not
 //! see them. So somebody must be receiving: a handler that awaits [`TypedSender::request`] in the loop that receives
@@ -115,8 +115,8 @@
 //! Each answer reaches who asked once. At most [`MessageSet::MAX_OUTSTANDING`] requests are outstanding on a channel;
 //! [`TypedSender::request`] waits for a place, [`TypedSender::try_request`] does not. A request whose time is over, or
 //! whose future was dropped, gives its place up at once. Its answer may still be on its way, and is then dropped
-//! undecoded; the latest [`MAX_LATE`] such ids are remembered. When the channel is received from no longer, which is so
-//! when the peer is gone and all it said is read, every request fails with [`RequestError::Gone`].
+//! undecoded; [`MAX_LATE`] such ids are remembered, and of earlier ones the number. When the channel is received from no
+//! longer, which is so when the peer is gone and all it said is read, every request fails with [`RequestError::Gone`].
 //!
 //! # What ends a peer
 //! What a peer does wrong is a [`Breach`]. A handler that returns it, as the `?` above does, ends that peer alone with

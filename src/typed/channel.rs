@@ -306,7 +306,7 @@ impl<M: MessageSet> TypedSender<M> {
     /// Makes a request outstanding, and its bytes.
     fn prepare<R: Request>(&self, place: Place, request: R) -> Result<(BytesMut, Pending<'_, R>), RequestError> {
         const { codes_are_listed::<R>() };
-        let asked = Asked::new(self.requests.unused_id(), request);
+        let asked = Asked::new(self.requests.next_id(), request);
         let body = asked.rlp_bytes();
         let pending = self.requests.expect(asked.id.number(), place, asked.request)?;
         Ok((body, pending))

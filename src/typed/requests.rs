@@ -12,8 +12,9 @@ use super::{BodyError, Request, items};
 use crate::peer::SendError;
 use crate::protocol::BoxError;
 
-/// How many ids are remembered on a channel of requests that nobody waits for any longer. The answer to an earlier one
-/// is unsolicited.
+/// How many ids are remembered on a channel of requests that nobody waits for any longer. Of earlier ones only the number
+/// is: so many answers are taken for theirs if their ids have been used at all. A slow peer is never blamed for what was
+/// forgotten.
 pub const MAX_LATE: usize = 256;
 
 /// Why there is no answer to a request.
@@ -71,10 +72,13 @@ pub(super) struct Requests {
 }
 
 struct Table {
+    first: u64,
     next: u64,
     waiting: HashMap<u64, Waiting>,
     /// The ids that are waited for no longer, oldest first, with the codes of their answers.
     late: VecDeque<(u64, u64)>,
+    /// How many were dropped from there without an answer.
+    forgotten: u64,
     closed: bool,
 }
 
@@ -91,8 +95,9 @@ pub(super) type Place = OwnedSemaphorePermit;
 impl Requests {
     pub(super) fn new(limit: usize) -> Self {
         let limit = limit.min(Semaphore::MAX_PERMITS);
-        let next = getrandom::u64().expect("the operating system has randomness");
-        let table = Table { next, waiting: HashMap::new(), late: VecDeque::new(), closed: false };
+        let first = getrandom::u64().expect("the operating system has randomness");
+        let (waiting, late) = (HashMap::new(), VecDeque::new());
+        let table = Table { first, next: first, waiting, late, forgotten: 0, closed: false };
         Self { limit, places: Arc::new(Semaphore::new(limit)), table: Mutex::new(table) }
     }
 
@@ -108,16 +113,12 @@ impl Requests {
         })
     }
 
-    /// An id that is neither outstanding nor remembered.
-    pub(super) fn unused_id(&self) -> u64 {
+    /// An id that this connection has not used: it does not live for 2^64 requests.
+    pub(super) fn next_id(&self) -> u64 {
         let mut table = self.table();
-        loop {
-            let id = table.next;
-            table.next = id.wrapping_add(1);
-            if !table.waiting.contains_key(&id) && !table.late.iter().any(|(late, _)| *late == id) {
-                return id;
-            }
-        }
+        let id = table.next;
+        table.next = id.wrapping_add(1);
+        id
     }
 
     /// Makes a request outstanding until what is returned is dropped.
@@ -141,14 +142,18 @@ impl Requests {
     /// Takes the request with this id as answered, and returns who to tell; nobody when it is too late.
     pub(super) fn claim(&self, id: u64, code: u64) -> Result<Option<Deliver>, Refusal> {
         let mut table = self.table();
-        let late = table.late.iter().position(|(late, _)| *late == id);
-        let waiting = table.waiting.get(&id).map(|waiting| waiting.answer_code);
-        let expected = waiting.or_else(|| late.map(|place| table.late[place].1)).ok_or(Refusal::Unsolicited)?;
-        if expected != code {
-            return Err(Refusal::WrongKind { expected });
+        if let Some(waiting) = table.waiting.get(&id) {
+            same_kind(waiting.answer_code, code)?;
+            return Ok(table.waiting.remove(&id).map(|waiting| waiting.deliver));
         }
-        late.map(|place| table.late.remove(place));
-        Ok(table.waiting.remove(&id).map(|waiting| waiting.deliver))
+        match table.late.iter().position(|(late, _)| *late == id) {
+            Some(place) => {
+                same_kind(table.late[place].1, code)?;
+                table.late.remove(place);
+            }
+            None => table.forgive(id)?,
+        }
+        Ok(None)
     }
 
     /// Nobody waits for this answer any more.
@@ -159,6 +164,7 @@ impl Requests {
             table.late.push_back((id, waiting.answer_code));
             if table.late.len() > MAX_LATE {
                 table.late.pop_front();
+                table.forgotten += 1;
             }
         }
         drop(table);
@@ -179,6 +185,16 @@ impl Requests {
     /// No user code runs under the lock, and what does leaves the table whole.
     fn table(&self) -> MutexGuard<'_, Table> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Table {
+    /// Whether the answer under an id that is not remembered may be to one that was forgotten. As many may as were.
+    fn forgive(&mut self, id: u64) -> Result<(), Refusal> {
+        let is_used = id.wrapping_sub(self.first) < self.next.wrapping_sub(self.first);
+        let left = self.forgotten.checked_sub(1).filter(|_| is_used);
+        self.forgotten = left.ok_or(Refusal::Unsolicited)?;
+        Ok(())
     }
 }
 
@@ -212,6 +228,10 @@ impl<R: Request> Drop for Pending<'_, R> {
     fn drop(&mut self) {
         self.requests.abandon(self.id, self.is_sent);
     }
+}
+
+fn same_kind(expected: u64, code: u64) -> Result<(), Refusal> {
+    if expected == code { Ok(()) } else { Err(Refusal::WrongKind { expected }) }
 }
 
 fn answer_in<R: Request>(body: &Rlp<'_>) -> Result<R::Answer, BodyError> {

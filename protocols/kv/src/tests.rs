@@ -421,3 +421,37 @@ async fn what_cannot_be_asked_is_not_sent() {
     opened.next().await;
     assert_eq!(kv.get(&stranger.at_first, "a").await, Err(KvError::NotShared));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_answer_reaches_who_asked_over_tcp_while_others_give_up() {
+    let (protocol, answers) = Kv::new(Settings::default());
+    let listen = "127.0.0.1:0".parse().unwrap();
+    let server = testing::node().listen(listen).protocol(protocol).start().await.unwrap();
+    let (protocol, kv) = Kv::new(Settings::default());
+    let client = testing::node().protocol(protocol).start().await.unwrap();
+    let peer = client.dial(&server.enode().unwrap()).await.unwrap();
+    let tasks: Vec<_> = (0..2 * MAX_OUTSTANDING)
+        .map(|number| {
+            let key = format!("key {number}");
+            answers.store().put(key.clone(), key.clone()).unwrap();
+            let (kv, peer) = (kv.clone(), peer.clone());
+            tokio::spawn(async move {
+                for round in 0..30_u64 {
+                    let get = kv.get(&peer, key.clone());
+                    if round % 3 == 0 {
+                        // Dropped at some point of its life, or ready before.
+                        let _ = timeout(Duration::from_micros(100 * round), get).await;
+                    } else {
+                        assert_eq!(get.await.unwrap().unwrap(), key, "R1 R6");
+                    }
+                }
+            })
+        })
+        .collect();
+    for task in tasks {
+        task.await.unwrap();
+    }
+    assert!(peer.ending().is_none(), "H62: late answers are no breach");
+    server.shutdown().await;
+    assert_eq!(kv.get(&peer, "key 1").await, Err(RequestError::Gone.into()));
+}
