@@ -35,6 +35,7 @@
 //! | [`rlpx`] | the encryption handshake and frames: bytes in, bytes out | no |
 //! | [`p2p`] | Hello, negotiation, Ping, Pong, Disconnect: frames and the time in, events out | no |
 //! | [`Protocol`], [`Channel`], [`Peer`] | a task for each protocol and peer, bounded queues, one writer | yes |
+//! | [`typed`] | messages as values of an enum, requests and answers | yes |
 //! | [`Server`] | listens, dials, limits, events | yes |
 //! | `testing` (feature) | connected peers in memory, for tests of protocols | yes |
 //!
@@ -73,6 +74,8 @@ pub mod testing;
 mod text;
 #[cfg(feature = "net")]
 mod transport;
+#[cfg(feature = "net")]
+pub mod typed;
 
 pub use bytes;
 pub use node::{Enode, NodeId, NodeKey, PublicKey};

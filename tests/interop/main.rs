@@ -13,6 +13,7 @@ mod echo;
 mod handlers;
 mod hello;
 mod json;
+mod kv;
 mod limits;
 mod liveness;
 mod local;

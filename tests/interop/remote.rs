@@ -72,6 +72,11 @@ impl Remote {
         self.command(format_args!(r#""fail","id":"{id}","protocol":"{protocol}""#)).await;
     }
 
+    /// Has it ask a peer in the protocol kv, or answer one: an operation and its fields, in JSON. geth alone has it.
+    pub(crate) async fn kv(&mut self, id: &str, operation: &str) {
+        self.command(format_args!(r#""kv","id":"{id}","op":{operation}"#)).await;
+    }
+
     /// The ids of its peers.
     pub(crate) async fn peers(&mut self) -> Vec<String> {
         self.command(format_args!(r#""peers""#)).await;

@@ -154,6 +154,7 @@ type command struct {
 	Size     int    `json:"size"`
 	Fill     string `json:"fill"`
 	Reason   uint8  `json:"reason"`
+	kvCommand
 }
 
 func (n *node) readCommands(r io.Reader) {
@@ -228,6 +229,13 @@ func (n *node) run(c command) error {
 			return err
 		}
 		h.stop(errRequestedFailure)
+
+	case "kv":
+		h, err := n.handler(c.ID, "kv")
+		if err != nil {
+			return err
+		}
+		return n.kv.run(h, c.kvCommand)
 
 	case "peers":
 		ids := []string{}

@@ -19,6 +19,7 @@ var errRequestedFailure = errors.New("requested failure")
 type node struct {
 	srv   *p2p.Server
 	watch *logWatch
+	kv    *kvNode
 
 	mu      sync.Mutex
 	live    map[string]*livePeer // by public key
@@ -34,6 +35,7 @@ type livePeer struct {
 
 func newNode(verbose bool) *node {
 	n := &node{
+		kv:      newKVNode(),
 		live:    make(map[string]*livePeer),
 		hexByID: make(map[enode.ID]string),
 		targets: make(map[enode.ID]string),
@@ -148,6 +150,10 @@ type handler struct {
 // attach sets the behaviour of a protocol.
 func (n *node) attach(proto *p2p.Protocol) {
 	name, version := proto.Name, proto.Version
+	readLoop := (*handler).readLoop
+	if name == "kv" {
+		readLoop = n.kv.readLoop
+	}
 	proto.Run = func(p *p2p.Peer, rw p2p.MsgReadWriter) error {
 		h := &handler{id: nodeHex(p.Node()), name: name, version: version, result: make(chan error, 1)}
 		h.cond = sync.NewCond(&h.mu)
@@ -159,7 +165,7 @@ func (n *node) attach(proto *p2p.Protocol) {
 			h.mu.Unlock()
 		}()
 		go h.writeLoop(rw)
-		go func() { h.stop(h.readLoop(rw)) }()
+		go func() { h.stop(readLoop(h, rw)) }()
 		return <-h.result
 	}
 }
