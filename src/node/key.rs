@@ -14,7 +14,11 @@ pub struct InvalidKey;
 
 /// A node's secret key. Zeroed when dropped; `Debug` shows the public half only.
 #[derive(Clone, PartialEq, Eq)]
-pub struct NodeKey(SecretKey);
+pub struct NodeKey {
+    secret: SecretKey,
+    /// Kept, since every handshake asks for it, and it takes a multiplication on the curve.
+    public: PublicKey,
+}
 
 impl NodeKey {
     /// A new key from the operating system's random numbers.
@@ -41,7 +45,9 @@ impl NodeKey {
     /// # Errors
     /// [`InvalidKey`] when they are zero or not below the order of the curve.
     pub fn from_bytes(bytes: &[u8; 32]) -> Result<Self, InvalidKey> {
-        SecretKey::from_secret_bytes(*bytes).map(Self).map_err(|_| InvalidKey)
+        let secret = SecretKey::from_secret_bytes(*bytes).map_err(|_| InvalidKey)?;
+        let public = secp256k1::PublicKey::from_secret_key(&secret).into();
+        Ok(Self { secret, public })
     }
 
     /// Reads 64 hexadecimal digits.
@@ -56,13 +62,13 @@ impl NodeKey {
 
     /// The secret itself, as 64 hexadecimal digits, to be written where it is kept. The text is zeroed when dropped.
     pub fn to_hex(&self) -> Zeroizing<String> {
-        let bytes = Zeroizing::new(self.0.to_secret_bytes());
+        let bytes = Zeroizing::new(self.secret.to_secret_bytes());
         Zeroizing::new(hex::encode(&bytes[..]))
     }
 
     /// The public half.
     pub fn public_key(&self) -> PublicKey {
-        secp256k1::PublicKey::from_secret_key(&self.0).into()
+        self.public
     }
 
     /// The id of the node with this key.
@@ -71,12 +77,12 @@ impl NodeKey {
     }
 
     pub(crate) fn secret(&self) -> &SecretKey {
-        &self.0
+        &self.secret
     }
 
     /// The x coordinate of this key times `point`: what devp2p calls `ecdh.agree`.
     pub(crate) fn agree(&self, point: &PublicKey) -> Zeroizing<[u8; 32]> {
-        let shared = Zeroizing::new(ecdh::shared_secret_point(point.point(), &self.0));
+        let shared = Zeroizing::new(ecdh::shared_secret_point(point.point(), &self.secret));
         let mut x = Zeroizing::new([0; 32]);
         x.copy_from_slice(&shared[..32]);
         x
@@ -91,7 +97,7 @@ impl fmt::Debug for NodeKey {
 
 impl Drop for NodeKey {
     fn drop(&mut self) {
-        self.0.non_secure_erase();
+        self.secret.non_secure_erase();
     }
 }
 
