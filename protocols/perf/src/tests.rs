@@ -29,7 +29,9 @@ async fn round_trips_have_quantiles_in_order() {
         assert!(times.count() > 0);
         let (median, most) = (times.quantile(0.5), times.quantile(0.99));
         assert!(Duration::ZERO < median && median <= most, "{median:?} {most:?}");
-        assert!(median < moment().measured, "{median:?}");
+        let together = median.mul_f64(times.count() as f64);
+        assert!(together < 2 * moment().measured, "half of them took at least {median:?}: {}", times.count());
+        assert!(times.quantile(1.0).mul_f64(times.count() as f64) > moment().measured / 2, "{times:?}");
     }
 }
 
