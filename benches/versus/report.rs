@@ -1,6 +1,7 @@
 //! What was measured, as a table or as lines of JSON, row by row.
 
-use serde_json::{Value, json};
+use serde::Serialize;
+use serde_json::Value;
 
 use crate::Failure;
 use crate::workloads::Row;
@@ -55,6 +56,22 @@ impl Report {
     }
 }
 
+/// A line of `--json`: its field names are promised.
+#[derive(Serialize)]
+struct Line {
+    workload: &'static str,
+    unit: &'static str,
+    capmux: f64,
+    geth: Option<f64>,
+    ratio: Option<f64>,
+    ratio_min: Option<f64>,
+    ratio_max: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tcp: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    over_tcp: Option<f64>,
+}
+
 struct Figures {
     capmux: f64,
     geth: Option<f64>,
@@ -67,20 +84,18 @@ struct Figures {
 impl Figures {
     fn json(&self, row: &Row) -> String {
         let ratios = self.ratios.as_deref();
-        let mut object = json!({
-            "workload": row.name,
-            "unit": row.unit,
-            "capmux": self.capmux,
-            "geth": self.geth,
-            "ratio": ratios.map(|ratios| median(ratios.to_vec())),
-            "ratio_min": ratios.and_then(<[f64]>::first),
-            "ratio_max": ratios.and_then(<[f64]>::last),
-        });
-        if let Some((tcp, over_tcp)) = self.tcp {
-            object["tcp"] = json!(tcp);
-            object["over_tcp"] = json!(over_tcp);
-        }
-        object.to_string()
+        let line = Line {
+            workload: row.name,
+            unit: row.unit,
+            capmux: self.capmux,
+            geth: self.geth,
+            ratio: ratios.map(|ratios| median(ratios.to_vec())),
+            ratio_min: ratios.and_then(<[f64]>::first).copied(),
+            ratio_max: ratios.and_then(<[f64]>::last).copied(),
+            tcp: self.tcp.map(|(tcp, _)| tcp),
+            over_tcp: self.tcp.map(|(_, over_tcp)| over_tcp),
+        };
+        serde_json::to_string(&line).expect("names and numbers")
     }
 
     fn text(&self, row: &Row) -> String {
