@@ -15,7 +15,14 @@ pub(crate) fn build() -> Result<Option<Program>, Failure> {
     build.args(["build", "-o"]).arg(&executable).arg(".").current_dir(folder).stdin(Stdio::null());
     let why = match build.output() {
         Ok(output) if output.status.success() => return Ok(Some(Program { executable, mode: "bench" })),
-        Ok(output) => format!("`go build` failed: {}", String::from_utf8_lossy(&output.stderr).trim()),
+        Ok(output) => {
+            let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+            // What does not compile is a defect; what cannot be fetched is only missing.
+            if said.contains(".go:") {
+                return Err(format!("`go build` failed:\n{said}"));
+            }
+            format!("`go build` failed: {said}")
+        }
         Err(error) if error.kind() == ErrorKind::NotFound => "go is not installed".to_owned(),
         Err(error) => format!("`go build` cannot be run: {error}"),
     };

@@ -63,7 +63,6 @@ async fn answer(received: Received, mut channel: Channel) -> Result<(), BoxError
     while let Some(message) = channel.recv().await {
         match message.code {
             REQUEST => channel.send(REPLY, message.payload).await?,
-            // Nobody else writes to this line of the cache while messages stream in from one peer.
             _ => drop(received.0.fetch_add(1, Ordering::Relaxed)),
         }
     }
