@@ -1,5 +1,6 @@
-//! The `capmux` command: asks nodes what they are, makes node keys, and runs nodes, one or a network of them.
+//! The `capmux` command: asks nodes what they are, makes node keys, runs nodes, one or a network of them, and measures.
 
+mod bench;
 mod demo;
 mod exit;
 mod key;
@@ -18,7 +19,7 @@ use exit::{Exit, Failure};
 
 /// Talks devp2p, the way Ethereum's nodes do
 ///
-/// It asks nodes what they are, makes node keys, runs a node, and shows a network of nodes at work.
+/// It asks nodes what they are, makes node keys, runs a node, shows a network of nodes at work, and measures.
 #[derive(Debug, Parser)]
 #[command(name = "capmux", version, max_term_width = 100, after_long_help = AFTER_HELP)]
 struct Cli {
@@ -48,6 +49,7 @@ enum Command {
     Key(key::Command),
     Node(node::Args),
     Demo(demo::Args),
+    Bench(bench::Args),
     Completions(manual::CompletionsArgs),
     /// Writes the manual to stdout: one page for each command, for `man -l -`
     Man,
@@ -72,6 +74,7 @@ async fn run(command: Command) -> ExitCode {
         Command::Key(command) => key::run(command),
         Command::Node(args) => node::run(args).await,
         Command::Demo(args) => return demo::run(args).await,
+        Command::Bench(args) => return bench::run(args).await,
         Command::Completions(args) => manual::completions(args, Cli::command()),
         Command::Man => manual::man(Cli::command()),
     };
