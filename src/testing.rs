@@ -197,20 +197,20 @@ fn spawn(
 }
 
 /// Runs a session in a task of its own.
-fn run(tasks: &mut JoinSet<()>, config: Config, ready: Ready, direction: Direction) -> Peer {
+fn run(tasks: &mut JoinSet<()>, config: Config, ready: Box<Ready>, direction: Direction) -> Peer {
     let (ready, inner) = start(&config, ready, direction);
     let peer = Peer::new(inner.clone());
     tasks.spawn(async move { run_to_end(&config, ready, inner).await });
     peer
 }
 
-fn start(config: &Config, ready: Ready, direction: Direction) -> (Ready, Arc<PeerInner>) {
+fn start(config: &Config, ready: Box<Ready>, direction: Direction) -> (Box<Ready>, Arc<PeerInner>) {
     let inner = PeerInner::new(config, &ready, direction, None, &Counters::default());
     (ready, inner)
 }
 
 /// Runs a session until it ends. The handles of the peer learn of the end when the task is aborted, too.
-async fn run_to_end(config: &Config, ready: Ready, inner: Arc<PeerInner>) {
+async fn run_to_end(config: &Config, ready: Box<Ready>, inner: Arc<PeerInner>) {
     let mut running = Running { inner: inner.clone(), ending: None };
     running.ending = Some(Driver::start(config, ready, inner).run(&mut |_| {}).await);
 }

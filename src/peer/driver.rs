@@ -60,8 +60,8 @@ pub(crate) struct Driver {
 
 impl Driver {
     /// Starts the handlers, the writer and the reader of a session.
-    pub(crate) fn start(config: &Config, ready: Ready, peer: Arc<PeerInner>) -> Self {
-        let Ready { connection, session, .. } = ready;
+    pub(crate) fn start(config: &Config, ready: Box<Ready>, peer: Arc<PeerInner>) -> Self {
+        let Ready { connection, session, .. } = *ready;
         let indices: Vec<_> = session.shared().iter().map(|shared| shared.index).collect();
         let protocols: Vec<_> = indices.iter().map(|index| &config.protocols[*index]).collect();
         let meters: Arc<[_]> = indices.iter().map(|index| config.meters.protocols[*index].clone()).collect();

@@ -99,7 +99,7 @@ pub(crate) async fn initiate(
     config: &Config,
     stream: impl Into<ByteStream>,
     remote: PublicKey,
-) -> Result<Ready, Ending> {
+) -> Result<Box<Ready>, Ending> {
     let start = Instant::now();
     let handshake = Connection::initiate(stream, &config.key, remote);
     let connection = within(config, Stage::Encryption, config.timeouts.encryption, handshake).await?;
@@ -111,7 +111,7 @@ pub(crate) async fn accept(
     config: &Config,
     stream: impl Into<ByteStream>,
     admit: impl FnOnce(&PublicKey) -> Result<(), PeerError>,
-) -> Result<Ready, Ending> {
+) -> Result<Box<Ready>, Ending> {
     let start = Instant::now();
     let handshake = Connection::accept(stream, &config.key);
     let connection = within(config, Stage::Encryption, config.timeouts.encryption, handshake).await?;
@@ -137,7 +137,11 @@ pub(crate) async fn within<T>(
     done.map_err(|error| Ending::new(stage, error))
 }
 
-async fn exchange_hello(config: &Config, mut connection: Connection, encryption: Duration) -> Result<Ready, Ending> {
+async fn exchange_hello(
+    config: &Config,
+    mut connection: Connection,
+    encryption: Duration,
+) -> Result<Box<Ready>, Ending> {
     let start = Instant::now();
     let exchange = async {
         let sent = connection.send_hello(&config.hello()).await;
@@ -160,7 +164,7 @@ async fn exchange_hello(config: &Config, mut connection: Connection, encryption:
     if session.shared().is_empty() {
         return Err(refuse(connection, SessionError::NoSharedCapability.into()).await);
     }
-    Ok(Ready { connection, session, times: SetupTimes { encryption, hello: start.elapsed() } })
+    Ok(Box::new(Ready { connection, session, times: SetupTimes { encryption, hello: start.elapsed() } }))
 }
 
 /// Ends a connection that is not to become a peer, telling the other end why.

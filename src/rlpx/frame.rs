@@ -61,14 +61,16 @@ pub enum FrameError {
 }
 
 /// The sending half of a connection. It can be moved to a task of its own.
+///
+/// Its state is on the heap, since halves are moved through every stage of a connection's setup.
 pub struct Egress {
-    cipher: Ctr128BE<Aes256Enc>,
-    mac: Mac,
+    cipher: Box<Ctr128BE<Aes256Enc>>,
+    mac: Box<Mac>,
 }
 
 impl Egress {
     pub(super) fn new(secret: &[u8; 32], mac: Mac) -> Self {
-        Self { cipher: keystream(secret), mac }
+        Self { cipher: Box::new(keystream(secret)), mac: Box::new(mac) }
     }
 
     /// Appends a frame to `out`, whose content is what `write` appends.
@@ -129,8 +131,8 @@ impl Egress {
 
 /// The receiving half of a connection. It can be moved to a task of its own.
 pub struct Ingress {
-    cipher: Ctr128BE<Aes256Enc>,
-    mac: Mac,
+    cipher: Box<Ctr128BE<Aes256Enc>>,
+    mac: Box<Mac>,
     /// The keystream of the next header, made along with that of the content before it: two short runs would take
     /// longer than one.
     header_keystream: Zeroizing<[u8; BLOCK]>,
@@ -147,9 +149,9 @@ enum State {
 
 impl Ingress {
     pub(super) fn new(secret: &[u8; 32], mac: Mac) -> Self {
-        let (mut cipher, mut header_keystream) = (keystream(secret), Zeroizing::new([0; BLOCK]));
+        let (mut cipher, mut header_keystream) = (Box::new(keystream(secret)), Zeroizing::new([0; BLOCK]));
         cipher.apply_keystream(&mut header_keystream[..]);
-        Self { cipher, mac, header_keystream, state: State::Header }
+        Self { cipher, mac: Box::new(mac), header_keystream, state: State::Header }
     }
 
     /// How many bytes the buffer given to [`Ingress::open`] must hold for the next step: 32 for a header, and after
@@ -274,7 +276,8 @@ mod tests {
         fn zeroed<T: ZeroizeOnDrop>(_: &T) {}
         let mac = || Mac::new(&[2; 32], &[3; 32], b"the greeting");
         let (egress, ingress) = (Egress::new(&[1; 32], mac()), Ingress::new(&[1; 32], mac()));
-        let Egress { cipher, mac: Mac { state, cipher: mac_cipher, mask } } = &egress;
+        let Egress { cipher, mac } = &egress;
+        let Mac { state, cipher: mac_cipher, mask } = &**mac;
         // R42
         zeroed::<Ctr128BE<Aes256Enc>>(cipher);
         zeroed::<Aes256Enc>(mac_cipher);

@@ -8,6 +8,9 @@ use bytes::{Bytes, BytesMut};
 /// Output is carved from pieces of this size, so that small messages share an allocation.
 const CHUNK: usize = 16 * 1024;
 
+/// Larger messages get an allocation of their own, which costs no more than their part of the shared ones.
+const SHARED: usize = CHUNK / 4;
+
 /// What is wrong with compressed data.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -85,12 +88,17 @@ impl Decompressor {
         if length > data.len().saturating_mul(22) {
             return Err(SnappyError::Corrupt);
         }
-        if self.scratch.capacity() < length {
-            self.scratch.reserve(length.max(CHUNK));
-        }
-        self.scratch.resize(length, 0);
-        let written = snap::raw::Decoder::new().decompress(data, &mut self.scratch);
-        let output = self.scratch.split().freeze();
+        let mut decoder = snap::raw::Decoder::new();
+        let (written, output) = if length > SHARED {
+            let mut output = vec![0; length];
+            (decoder.decompress(data, &mut output), output.into())
+        } else {
+            if self.scratch.capacity() < length {
+                self.scratch.reserve(CHUNK);
+            }
+            self.scratch.resize(length, 0);
+            (decoder.decompress(data, &mut self.scratch), self.scratch.split().freeze())
+        };
         match written {
             Ok(written) if written == length => Ok(output),
             _ => Err(SnappyError::Corrupt),

@@ -64,9 +64,10 @@ async fn dial_and_run(
     }
     let dialling = Dialling::begin(shared, enode.node_id()).map_err(failed)?;
     let limit = shared.config.timeouts.dial;
-    let stream = within(&shared.config, Stage::Dial, limit, connect_tcp(enode, limit)).await?;
+    // On the heap, and only for as long as it takes: the task stays as long as the peer.
+    let stream = Box::pin(within(&shared.config, Stage::Dial, limit, connect_tcp(enode, limit))).await?;
     let addresses = addresses(&stream).map_err(|error| failed(PeerError::Io(error)))?;
-    let ready = setup::initiate(&shared.config, stream, enode.public_key).await?;
+    let ready = Box::pin(setup::initiate(&shared.config, stream, enode.public_key)).await?;
     drop(dialling);
     run_peer(shared, ready, Direction::Outbound, addresses, permit, reply).await
 }

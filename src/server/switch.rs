@@ -131,7 +131,8 @@ async fn serve(shared: Arc<Shared>, stream: TcpStream, remote_addr: SocketAddr, 
             id = Some(key.node_id());
             shared.peers.check_limit()
         };
-        let ready = setup::accept(&shared.config, stream, admit).await?;
+        // On the heap, and only for as long as it takes: the task stays as long as the peer.
+        let ready = Box::pin(setup::accept(&shared.config, stream, admit)).await?;
         run_peer(&shared, ready, Direction::Inbound, addresses, permit, &mut None).await
     };
     if let Err(ending) = served.await {
@@ -149,7 +150,7 @@ pub(super) fn addresses(stream: &TcpStream) -> io::Result<Addresses> {
 /// The error is why it did not become one; `reply` is answered only if it did.
 pub(super) async fn run_peer(
     shared: &Arc<Shared>,
-    ready: Ready,
+    ready: Box<Ready>,
     direction: Direction,
     addresses: Addresses,
     permit: OwnedSemaphorePermit,
@@ -160,7 +161,7 @@ pub(super) async fn run_peer(
     match shared.peers.insert(&peer) {
         Ok(None) => {}
         Ok(Some(replaced)) => replaced.disconnect(DisconnectReason::AlreadyConnected),
-        Err(error) => return Err(setup::refuse(ready.connection, error).await),
+        Err(error) => return Err(Box::pin(setup::refuse(ready.connection, error)).await),
     }
     let mut membership = Membership { shared: shared.clone(), peer: peer.clone(), inner: inner.clone(), ending: None };
     drop(permit);
