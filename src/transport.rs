@@ -67,8 +67,7 @@ pub async fn connect_tcp(enode: &Enode, limit: Duration) -> Result<TcpStream, Pe
         let failed = |source| PeerError::Connect { address, source };
         match timeout(share, TcpStream::connect(address)).await {
             Ok(Ok(stream)) => {
-                // A lone message is to leave at once.
-                stream.set_nodelay(true).map_err(failed)?;
+                tune(&stream).map_err(failed)?;
                 return Ok(stream);
             }
             Ok(Err(source)) => last = failed(source),
@@ -76,6 +75,20 @@ pub async fn connect_tcp(enode: &Enode, limit: Duration) -> Result<TcpStream, Pe
         }
     }
     Err(last)
+}
+
+/// So many bytes may wait in the kernel to be sent. More would go out ahead of what is said later, whatever its weight,
+/// and gain nothing: what is sent and not acknowledged does not count.
+#[cfg(any(target_os = "android", target_os = "linux"))]
+const UNSENT_IN_KERNEL: u32 = 128 * 1024;
+
+/// Sets up a socket for messages of several protocols: a lone one leaves at once, and queues are kept here, not in the
+/// kernel.
+pub(crate) fn tune(stream: &TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    #[cfg(any(target_os = "android", target_os = "linux"))]
+    socket2::SockRef::from(stream).set_tcp_notsent_lowat(UNSENT_IN_KERNEL)?;
+    Ok(())
 }
 
 async fn resolve(enode: &Enode) -> Result<Vec<SocketAddr>, PeerError> {

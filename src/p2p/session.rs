@@ -144,6 +144,16 @@ impl Session {
         self.unsolicited_pongs
     }
 
+    /// The place of the protocol for which the message in a frame is, and how large its data says to be uncompressed; `None`
+    /// when it is for none, or its size cannot be told. So a place can be waited for before memory is taken.
+    pub fn announced(&self, content: &Bytes) -> Option<(usize, usize)> {
+        let mut data = content.clone();
+        let (place, _) = self.shared.locate(MessageId::take(&mut data)?)?;
+        let limit = self.shared[place].max_message_size;
+        let size = if self.is_compressed() { Decompressor::declared_len(&data, limit).ok()? } else { data.len() };
+        Some((place, size))
+    }
+
     /// Says what a frame means. A payload is decompressed only when it is delivered, after its declared size was
     /// found to be within the limit of its protocol.
     ///

@@ -47,9 +47,6 @@ struct Paused {
     progress: Instant,
 }
 
-/// The memory for so many messages is kept while none wait.
-const KEPT_PLACES: usize = 16;
-
 impl Inbox {
     pub(crate) fn new(limits: InboxLimits, account: Arc<Account>) -> Self {
         Self { limits, account, state: Mutex::default() }
@@ -64,8 +61,7 @@ impl Inbox {
             self.account.discharge(size);
             return Ok(());
         }
-        let is_full = state.messages.len() >= self.limits.messages || size > self.limits.bytes - state.bytes;
-        if is_full && !state.messages.is_empty() {
+        if !self.fits(&state, size) {
             return Err(message);
         }
         state.bytes += size;
@@ -76,6 +72,17 @@ impl Inbox {
             receiver.wake();
         }
         Ok(())
+    }
+
+    /// Whether a message of this size has a place.
+    pub(crate) fn has_room(&self, size: usize) -> bool {
+        let state = self.lock();
+        state.is_abandoned || self.fits(&state, size)
+    }
+
+    fn fits(&self, state: &State, size: usize) -> bool {
+        let InboxLimits { messages, bytes } = self.limits;
+        state.messages.is_empty() || state.messages.len() < messages && size <= bytes - state.bytes
     }
 
     /// Waits until a message of this size has a place and half of the inbox is free, so that reading does not go on and
@@ -137,9 +144,6 @@ impl Inbox {
         };
         coop.made_progress();
         state.bytes -= message.payload.len();
-        if state.messages.is_empty() {
-            state.messages.shrink_to(KEPT_PLACES);
-        }
         let resumed = self.resume(&mut state);
         drop(state);
         self.account.discharge(message.payload.len());
@@ -186,6 +190,11 @@ impl Inbox {
         if let Some(paused) = paused {
             paused.waker.wake();
         }
+    }
+
+    /// Gives back the memory that a burst has left.
+    pub(crate) fn release_memory(&self) {
+        self.lock().messages.shrink_to_fit();
     }
 
     /// How many messages and bytes wait.

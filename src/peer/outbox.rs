@@ -258,7 +258,9 @@ impl Outbox {
                 self.wake.notify_one();
             }
             // The thread that is to run the writer may be held up by a handler.
-            Some(woken) if now - woken >= LATE && !wire.is_shaped() && state.close.is_none() => {
+            Some(woken)
+                if now - woken >= LATE && !wire.is_shaped() && wire.failed.is_none() && state.close.is_none() =>
+            {
                 let Some(mut wire) = state.wire.take() else { return };
                 if wire.is_idle() {
                     self.take(&mut state, &mut wire);
@@ -351,6 +353,11 @@ impl Outbox {
         let wire = state.wire.take();
         drop(state);
         drop(wire);
+    }
+
+    /// Gives back the memory that a burst has left.
+    pub(crate) fn release_memory(&self) {
+        self.lock().queues.iter_mut().for_each(|queue| queue.messages.shrink_to_fit());
     }
 
     /// Waits until no more messages are taken on.

@@ -21,6 +21,9 @@ use crate::p2p::{Event, Session, TimerAction};
 /// After so many bytes in a row other tasks get their turn.
 const TURN_BYTES: usize = 256 * 1024;
 
+/// What a larger frame holds is decompressed only when there is a place for it.
+const SMALL: usize = 4 * 1024;
+
 /// How often it is looked whether a Ping has left that had to queue.
 const PING_CHECK: Duration = Duration::from_millis(500);
 
@@ -69,7 +72,7 @@ impl Reader {
                 biased;
                 () = &mut timer => {
                     // So long after the last byte there is no use for what was kept for the next.
-                    self.session.release_memory();
+                    self.release_memory();
                     timer.as_mut().reset(self.on_timer()?);
                 }
                 () = peer.ping_asked() => {
@@ -95,6 +98,12 @@ impl Reader {
         let mut messages = 0;
         while let Some(content) = self.frames.next_frame(limit, keep)? {
             messages += 1;
+            if content.len() > SMALL
+                && let Some((place, size)) = self.session.announced(&content)
+                && !self.inboxes[place].has_room(size)
+            {
+                self.room(place, size, &mut now).await?;
+            }
             match self.session.receive(content, now.into_std())? {
                 Event::Message { place, code, payload } => {
                     self.run.count(&self.meters, place, code, payload.len());
@@ -139,6 +148,12 @@ impl Reader {
         }
     }
 
+    fn release_memory(&mut self) {
+        self.session.release_memory();
+        self.outbox.release_memory();
+        self.inboxes.iter().for_each(|inbox| inbox.release_memory());
+    }
+
     /// The application wants to know the round-trip time.
     fn ping(&mut self) {
         if self.session.ping(Instant::now().into_std()) {
@@ -169,14 +184,20 @@ impl Reader {
         }
         let mut offered = self.inboxes[place].offer(message);
         while let Err(refused) = offered {
-            let since = Instant::now();
-            if let Err(Stalled) = self.inboxes[place].room(size, self.stall_timeout).await {
-                let capability = self.session.shared()[place].capability.clone();
-                return Err(PeerError::HandlerStalled { capability, limit: self.stall_timeout });
-            }
-            self.excuse(now, since);
+            self.room(place, size, now).await?;
             offered = self.inboxes[place].offer(refused);
         }
+        Ok(())
+    }
+
+    /// Waits for a place in an inbox.
+    async fn room(&mut self, place: usize, size: usize, now: &mut Instant) -> Result<(), PeerError> {
+        let since = Instant::now();
+        if let Err(Stalled) = self.inboxes[place].room(size, self.stall_timeout).await {
+            let capability = self.session.shared()[place].capability.clone();
+            return Err(PeerError::HandlerStalled { capability, limit: self.stall_timeout });
+        }
+        self.excuse(now, since);
         Ok(())
     }
 

@@ -19,6 +19,7 @@ use crate::peer::driver::Driver;
 use crate::peer::handlers::HandlerEnd;
 use crate::peer::setup::{self, Config, Ready};
 use crate::peer::{Addresses, Counters, Direction, Ending, Peer, PeerError, PeerInner, Stage};
+use crate::transport::tune;
 
 /// How long everything may take to end after a shutdown.
 const SHUTDOWN: Duration = Duration::from_secs(3);
@@ -124,7 +125,7 @@ async fn serve(shared: Arc<Shared>, stream: TcpStream, remote_addr: SocketAddr, 
     let mut id = None;
     let served = async {
         let failed = |error| Ending::new(Stage::Encryption, PeerError::Io(error));
-        stream.set_nodelay(true).map_err(failed)?;
+        tune(&stream).map_err(failed)?;
         let addresses = addresses(&stream).map_err(failed)?;
         // Whose key it is, is only a claim yet: what is told now must not depend on it.
         let admit = |key: &PublicKey| {
