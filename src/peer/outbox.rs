@@ -66,6 +66,15 @@ pub(crate) enum Work {
     Piece(usize, Piece),
 }
 
+/// A message that was not taken on.
+#[derive(Debug)]
+pub(crate) enum Refused {
+    /// There is no place for it.
+    Full(Outgoing),
+    /// The peer is gone, and so is the message.
+    Closed,
+}
+
 /// How the queues are closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Close {
@@ -204,29 +213,29 @@ impl Outbox {
             tokio::pin!(room);
             room.as_mut().enable();
             match self.offer(queue, message, true) {
-                Err((SendError::Full, refused)) => message = refused,
-                Err((error, _)) => return Err(error),
+                Err(Refused::Full(refused)) => message = refused,
+                Err(Refused::Closed) => return Err(SendError::Closed),
                 Ok(()) => return Ok(()),
             }
             room.await;
         }
     }
 
-    /// Takes on a message if there is a place; gives it back otherwise.
-    pub(crate) fn try_push(&self, queue: usize, message: Outgoing) -> Result<(), (SendError, Outgoing)> {
+    /// Takes on a message if there is a place.
+    pub(crate) fn try_push(&self, queue: usize, message: Outgoing) -> Result<(), Refused> {
         self.offer(queue, message, false)
     }
 
-    fn offer(&self, lane: usize, mut message: Outgoing, has_waited: bool) -> Result<(), (SendError, Outgoing)> {
+    fn offer(&self, lane: usize, mut message: Outgoing, has_waited: bool) -> Result<(), Refused> {
         let mut state = self.lock();
         if state.close.is_some() {
-            return Err((SendError::Closed, message));
+            return Err(Refused::Closed);
         }
         let size = message.data.len();
         let queue = &state.queues[lane];
         let is_first = has_waited || queue.waiting == 0;
         if !is_first || !queue.has_room(&self.lanes[lane].limits, size) {
-            return Err((SendError::Full, message));
+            return Err(Refused::Full(message));
         }
         state.accepted += 1;
         if state.queued == 0 && size <= LONE_BYTES && self.chunk.is_none_or(|chunk| size <= chunk) {

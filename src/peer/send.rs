@@ -9,7 +9,7 @@ use bytes::{Bytes, BytesMut};
 use rlp::Encodable;
 use tokio::sync::oneshot;
 
-use super::outbox::{Outbox, Outgoing};
+use super::outbox::{Outbox, Outgoing, Refused};
 use crate::p2p::{Capability, MAX_ID_LEN, Shared};
 use crate::rlpx::{Compressor, MAX_FRAME_SIZE, max_compressed_len};
 
@@ -175,7 +175,11 @@ impl ChannelSender {
     /// [`SendError`], [`SendError::Full`] among it.
     pub fn try_send(&self, code: u64, payload: impl Into<Bytes>) -> Result<(), SendError> {
         let message = self.prepare(code, payload.into(), None)?;
-        self.lane.outbox.try_push(self.lane.place, message).map_err(|(error, _)| error)
+        match self.lane.outbox.try_push(self.lane.place, message) {
+            Ok(()) => Ok(()),
+            Err(Refused::Full(_)) => Err(SendError::Full),
+            Err(Refused::Closed) => Err(SendError::Closed),
+        }
     }
 
     /// Waits until the peer is gone, or is about to be: nothing can be sent any more.
@@ -192,12 +196,11 @@ impl ChannelSender {
         tokio::task::coop::consume_budget().await;
         // The timer costs something, and a place is free most of the time.
         match outbox.try_push(*place, message) {
-            Err((SendError::Full, message)) => match tokio::time::timeout(*timeout, outbox.push(*place, message)).await
-            {
-                Ok(pushed) => pushed,
-                Err(_) => Err(SendError::Timeout { limit: *timeout }),
-            },
-            Err((error, _)) => Err(error),
+            Err(Refused::Full(message)) => {
+                let pushed = tokio::time::timeout(*timeout, outbox.push(*place, message)).await;
+                pushed.unwrap_or(Err(SendError::Timeout { limit: *timeout }))
+            }
+            Err(Refused::Closed) => Err(SendError::Closed),
             Ok(()) => Ok(()),
         }
     }
