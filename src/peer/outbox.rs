@@ -138,7 +138,9 @@ struct Queue {
 
 impl Queue {
     fn has_room(&self, limits: &QueueLimits, size: usize) -> bool {
-        self.messages.len() < limits.messages && (size <= limits.bytes.saturating_sub(self.bytes))
+        // What does not compress can be larger than the message that the limit has to hold.
+        let fits = self.messages.is_empty() || size <= limits.bytes.saturating_sub(self.bytes);
+        self.messages.len() < limits.messages && fits
     }
 }
 
