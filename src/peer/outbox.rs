@@ -546,6 +546,8 @@ impl Drop for Lent<'_> {
         }
         if wire.is_idle() {
             wire.rest();
+        } else {
+            wire.watch_lone();
         }
         let is_done = wire.is_idle() && wire.failed.is_none();
         let mut state = self.outbox.lock();
