@@ -236,7 +236,7 @@ struct Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        self.inner.set_ending(self.ending.take().unwrap_or_else(Ending::abandoned));
+        self.inner.set_ending(self.ending.take().unwrap_or_else(|| self.inner.abandoned()));
     }
 }
 

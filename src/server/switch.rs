@@ -189,7 +189,7 @@ struct Membership {
 
 impl Drop for Membership {
     fn drop(&mut self) {
-        let ending = self.ending.take().unwrap_or_else(Ending::abandoned);
+        let ending = self.ending.take().unwrap_or_else(|| self.inner.abandoned());
         self.shared.peers.remove(&self.peer);
         self.inner.set_ending(ending.clone());
         self.shared.emit(Event::Dropped { peer: self.peer.clone(), ending });
