@@ -65,7 +65,11 @@ async fn how_long_send_waits_is_a_setting() {
     assert_elapsed(since, Duration::ZERO, "R15");
     // The second waits behind the first, and its time runs, too.
     let (first, second) = tokio::join!(channel.send(1, "x"), channel.send_with_receipt(1, "y"));
-    assert_eq!((first, second.err()), (Err(SendError::Timeout { limit }), Some(SendError::Timeout { limit })), "R15 R77");
+    assert_eq!(
+        (first, second.err()),
+        (Err(SendError::Timeout { limit }), Some(SendError::Timeout { limit })),
+        "R15 R77"
+    );
     assert_elapsed(since, limit, "R15 R77");
     assert!(peer.ending().is_none(), "R15: the connection lives");
 }
@@ -135,7 +139,7 @@ async fn whoever_waits_learns_that_the_peer_is_gone() {
     }
     settle().await;
     let since = Instant::now();
-    drop(scripted);
+    drop(scripted.connection);
     for waiting in waiting {
         assert_eq!(soon(waiting).await.unwrap(), Err(SendError::Closed), "R15: all of them, not the first alone");
     }
