@@ -92,6 +92,8 @@ pub(crate) struct PeerInner {
     round_trip: watch::Sender<Option<RoundTrip>>,
     ping_asked: Notify,
     unsolicited_pongs: AtomicU64,
+    /// What was left when the queues were closed.
+    unsent: AtomicU64,
     requested: OnceLock<DisconnectReason>,
     stop: CancellationToken,
     ending: watch::Sender<Option<Ending>>,
@@ -139,6 +141,7 @@ impl PeerInner {
             round_trip: watch::Sender::new(None),
             ping_asked: Notify::new(),
             unsolicited_pongs: AtomicU64::new(0),
+            unsent: AtomicU64::new(0),
             requested: OnceLock::new(),
             stop: CancellationToken::new(),
             ending: watch::Sender::new(None),
@@ -164,6 +167,11 @@ impl PeerInner {
 
     pub(crate) fn unsolicited_pong(&self) {
         self.unsolicited_pongs.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The end of a session whose task is being dropped before it could tell.
+    pub(crate) fn abandoned(&self) -> Ending {
+        Ending::abandoned().with_unsent(self.unsent.load(Ordering::Relaxed))
     }
 
     pub(crate) fn set_ending(&self, ending: Ending) {

@@ -163,11 +163,25 @@ impl fmt::Debug for Scripted {
 /// When the settings will not do, or the encryption handshake fails.
 pub async fn script(node: ServerBuilder, key: &NodeKey) -> Scripted {
     let (one, other) = tokio::io::duplex(PIPE);
+    script_over(node, one, key, other).await
+}
+
+/// [`script`] over streams of the test's own, which count, delay or break what goes through them: what `node` reads from
+/// and writes to, and the other end of it.
+///
+/// # Panics
+/// As [`script`].
+pub async fn script_over(
+    node: ServerBuilder,
+    at_node: impl Into<ByteStream>,
+    key: &NodeKey,
+    at_script: impl Into<ByteStream>,
+) -> Scripted {
     let config = config(node);
     let remote = config.public_key;
     let mut tasks = JoinSet::new();
-    let setup = spawn(&mut tasks, config, Direction::Inbound, one);
-    let connection = Connection::initiate(other, key, remote).await.expect("the encryption handshake succeeds");
+    let setup = spawn(&mut tasks, config, Direction::Inbound, at_node);
+    let connection = Connection::initiate(at_script, key, remote).await.expect("the encryption handshake succeeds");
     Scripted { connection, setup, _tasks: tasks }
 }
 
@@ -222,7 +236,7 @@ struct Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        self.inner.set_ending(self.ending.take().unwrap_or_else(Ending::abandoned));
+        self.inner.set_ending(self.ending.take().unwrap_or_else(|| self.inner.abandoned()));
     }
 }
 

@@ -1,6 +1,7 @@
 //! Supervision of one peer: its reader, writer and handlers are started here, and joined here before it is gone.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::sync::Mutex;
@@ -35,12 +36,14 @@ const LAST_WORD: Duration = Duration::from_millis(200);
 struct Open {
     outbox: Arc<Outbox>,
     inboxes: Arc<[Arc<Inbox>]>,
+    peer: Arc<PeerInner>,
 }
 
 impl Drop for Open {
     fn drop(&mut self) {
         self.inboxes.iter().for_each(|inbox| inbox.close());
         self.outbox.finish();
+        self.peer.unsent.store(self.outbox.unsent(), Ordering::Relaxed);
     }
 }
 
@@ -101,11 +104,11 @@ impl Driver {
             reader.run().await
         });
         Self {
-            peer,
+            peer: peer.clone(),
             reader,
             reading,
             account,
-            queues: Open { outbox, inboxes },
+            queues: Open { outbox, inboxes, peer },
             writer,
             handlers,
             shutdown: config.shutdown.clone(),

@@ -147,7 +147,9 @@ struct Queue {
 
 impl Queue {
     fn has_room(&self, limits: &QueueLimits, size: usize) -> bool {
-        self.messages.len() < limits.messages && (size <= limits.bytes.saturating_sub(self.bytes))
+        // What does not compress can be larger than the message that the limit has to hold.
+        let fits = self.messages.is_empty() || size <= limits.bytes.saturating_sub(self.bytes);
+        self.messages.len() < limits.messages && fits
     }
 }
 
@@ -560,6 +562,8 @@ impl Drop for Lent<'_> {
         }
         if wire.is_idle() {
             wire.rest();
+        } else {
+            wire.watch_lone();
         }
         let is_done = wire.is_idle() && wire.failed.is_none();
         let mut state = self.outbox.lock();

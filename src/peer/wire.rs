@@ -31,6 +31,8 @@ pub(crate) struct Wire {
     is_borrowing: bool,
     /// What is to be told about single messages once they are written.
     watched: VecDeque<Watched>,
+    /// The lane of a message that was sealed alone and may be left half-written.
+    lone: Option<usize>,
     /// Where the last Ping ends.
     ping_end: Option<u64>,
     chunking: Option<Chunking>,
@@ -85,6 +87,7 @@ impl Wire {
             ends: VecDeque::new(),
             is_borrowing: false,
             watched: VecDeque::new(),
+            lone: None,
             ping_end: None,
             chunking,
             chunk: BytesMut::new(),
@@ -131,8 +134,18 @@ impl Wire {
         }
     }
 
+    /// Takes the time of a lone message that could not be written at once, which has none from a queue.
+    pub(super) fn watch_lone(&mut self) {
+        if let Some(lane) = self.lone.take() {
+            let now = Instant::now();
+            let sample = Some(Sample { lane, queued: now, sealed: now });
+            self.watched.push_back(Watched { end: self.sealed, bytes: 0, receipt: None, sample });
+        }
+    }
+
     /// Gives back what is only needed while there is something to write.
     pub(super) fn rest(&mut self) {
+        self.lone = None;
         if std::mem::take(&mut self.is_borrowing) {
             scratch::give_write_buffers(WriteBuffers {
                 frames: std::mem::take(&mut self.frames.buffer),
@@ -187,6 +200,7 @@ impl Wire {
     /// Seals one message, past the list.
     pub(super) fn seal_lone(&mut self, lane: usize, message: Outgoing) -> Result<(), PeerError> {
         self.borrow();
+        self.lone = Some(lane);
         let mut run = Run::new(Way::Sent);
         run.count(&self.lanes, lane, message.code, message.data.len());
         run.flush(&self.lanes);

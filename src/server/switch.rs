@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast, mpsc};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::dial::{self, DialReply, DialRequest};
 use super::events::Event;
@@ -23,6 +23,9 @@ use crate::transport::tune;
 
 /// How long everything may take to end after a shutdown.
 const SHUTDOWN: Duration = Duration::from_secs(3);
+
+/// How long connections may take to end by themselves after an abort, which may come when a shutdown has begun.
+const ABORT: Duration = Duration::from_millis(100);
 
 /// After an accept that failed, most likely for want of descriptors: five a second.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
@@ -81,10 +84,20 @@ impl Switch {
             }
         }
         self.listener = None;
-        let all = async { while self.connections.join_next().await.is_some() {} };
-        if timeout(SHUTDOWN, all).await.is_err() {
-            self.connections.shutdown().await;
+        let abort = self.shared.config.abort.clone();
+        let late = async {
+            let aborted = async {
+                abort.cancelled().await;
+                sleep(ABORT).await;
+            };
+            // It does not matter which.
+            let _ = timeout(SHUTDOWN, aborted).await;
+        };
+        tokio::select! {
+            () = async { while self.connections.join_next().await.is_some() {} } => return,
+            () = late => {}
         }
+        self.connections.shutdown().await;
     }
 
     fn accepted(&mut self, stream: TcpStream, remote: SocketAddr) {
@@ -191,7 +204,7 @@ struct Membership {
 
 impl Drop for Membership {
     fn drop(&mut self) {
-        let ending = self.ending.take().unwrap_or_else(Ending::abandoned);
+        let ending = self.ending.take().unwrap_or_else(|| self.inner.abandoned());
         self.shared.peers.remove(&self.peer);
         self.inner.set_ending(ending.clone());
         self.shared.emit(Event::Dropped { peer: self.peer.clone(), ending });
