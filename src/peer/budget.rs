@@ -1,11 +1,12 @@
 //! The memory that all peers of a server together may take for what has come and was not taken yet.
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-use tokio::sync::Semaphore;
-use tokio::time::{Instant, timeout};
+use tokio::sync::{Notify, Semaphore};
+use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 /// What each peer may hold without asking: the pool is shared, and is not touched by peers that hold little.
@@ -41,6 +42,8 @@ impl Budget {
             granted: Mutex::new(0),
             has_grant: AtomicUsize::new(0),
             progress_ms: AtomicU64::new(0),
+            is_waiting: AtomicBool::new(false),
+            relief: Notify::new(),
             evicted: CancellationToken::new(),
         });
         let mut accounts = self.lock();
@@ -86,6 +89,9 @@ pub(crate) struct Account {
     has_grant: AtomicUsize,
     /// When something was last taken in or out, in the budget's time.
     progress_ms: AtomicU64,
+    /// Its reader waits for a part of the pool, which it may no longer need once a handler has taken something.
+    is_waiting: AtomicBool,
+    relief: Notify,
     evicted: CancellationToken,
 }
 
@@ -120,17 +126,41 @@ impl Account {
         let missing = grains((held + bytes).saturating_sub(ALLOWANCE + *self.granted()));
         // A message that is larger than the pool may take all of it.
         let missing = missing.min(grains(self.budget.limit).max(1));
+        let mut permit = pin!(self.budget.pool.acquire_many(missing));
+        let mut deadline = Instant::now() + patience;
+        self.is_waiting.store(true, Ordering::SeqCst);
         let permit = loop {
-            match timeout(patience, self.budget.pool.acquire_many(missing)).await {
-                Ok(permit) => break permit,
-                Err(_) => self.budget.evict(patience),
+            if self.charge_within_grant(bytes) {
+                self.is_waiting.store(false, Ordering::SeqCst);
+                return;
+            }
+            // The place in the order is kept meanwhile.
+            tokio::select! {
+                biased;
+                permit = &mut permit => break permit,
+                () = self.relief.notified() => {}
+                () = sleep_until(deadline) => {
+                    self.budget.evict(patience);
+                    deadline = Instant::now() + patience;
+                }
             }
         };
+        self.is_waiting.store(false, Ordering::SeqCst);
         if let Ok(permit) = permit {
             permit.forget();
             self.grant(&mut self.granted(), missing);
         }
         self.held.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Charges the account if what it has is enough.
+    fn charge_within_grant(&self, bytes: usize) -> bool {
+        let granted = self.granted();
+        let has_room = self.held.load(Ordering::SeqCst) + bytes <= ALLOWANCE + *granted;
+        if has_room {
+            self.held.fetch_add(bytes, Ordering::Relaxed);
+        }
+        has_room
     }
 
     fn grant(&self, granted: &mut usize, grains: u32) {
@@ -141,13 +171,17 @@ impl Account {
 
     /// Takes back a charge.
     pub(crate) fn discharge(&self, bytes: usize) {
-        let held = self.held.fetch_sub(bytes, Ordering::Relaxed) - bytes;
+        let held = self.held.fetch_sub(bytes, Ordering::SeqCst) - bytes;
         let granted = self.has_grant.load(Ordering::Relaxed);
         if granted > 0 {
             self.progress_ms.store(self.budget.now_ms(), Ordering::Relaxed);
-            if granted > held.saturating_sub(ALLOWANCE) + KEPT {
+            // Who needs nothing of the pool keeps nothing of it, lest it be taken for one that hoards.
+            if held <= ALLOWANCE || granted > held - ALLOWANCE + KEPT {
                 self.settle();
             }
+        }
+        if self.is_waiting.load(Ordering::SeqCst) {
+            self.relief.notify_one();
         }
     }
 
