@@ -238,12 +238,11 @@ impl Outbox {
             return Err(Refused::Full(message));
         }
         state.accepted += 1;
-        if state.queued == 0 && size <= LONE_BYTES && self.chunk.is_none_or(|chunk| size <= chunk) {
-            if let Some(wire) = state.lend_idle() {
-                drop(state);
-                self.write_now(wire, |wire| wire.seal_lone(lane, message));
-                return Ok(());
-            }
+        let is_lone = state.queued == 0 && size <= LONE_BYTES && self.chunk.is_none_or(|chunk| size <= chunk);
+        if is_lone && let Some(wire) = state.lend_idle() {
+            drop(state);
+            self.write_now(wire, |wire| wire.seal_lone(lane, message));
+            return Ok(());
         }
         let queue = &mut state.queues[lane];
         if !std::mem::replace(&mut queue.is_sampled, true) {
