@@ -37,6 +37,7 @@
 //! | [`Protocol`], [`Channel`], [`Peer`] | a task for each protocol and peer, bounded queues, one writer | yes |
 //! | [`typed`] | messages as values of an enum, requests and answers | yes |
 //! | [`Server`] | listens, dials, limits, events | yes |
+//! | `Server::metrics_text` (feature `metrics`) | what a server counts, for Prometheus | yes |
 //! | `testing` (feature) | connected peers in memory, for tests of protocols | yes |
 //!
 //! The modules without tokio are state machines that take time and randomness as arguments; they are what is left with
@@ -83,13 +84,15 @@ pub use p2p::{Capability, DisconnectReason, RateLimit};
 #[cfg(feature = "net")]
 pub use peer::{
     ByteRates, Channel, ChannelReceiver, ChannelSender, Connection, Direction, Ending, Message, Party, Peer, PeerError,
-    PeerStatus, ProtocolState, ProtocolStatus, Receipt, SendError, SetupTimes, Stage, Traffic,
+    PeerStatus, ProtocolState, ProtocolStatus, Receipt, SendError, SetupTimes, Stage, Traffic, TrafficRates,
 };
+#[cfg(feature = "metrics")]
+pub use prometheus_client;
 #[cfg(feature = "net")]
 pub use protocol::{BoxError, ExitPolicy, Protocol, ProtocolError, ProtocolHandler};
 pub use rlp;
 #[cfg(feature = "net")]
-pub use server::{Event, EventStream, Server, ServerBuilder, StartError};
+pub use server::{Event, EventStream, Server, ServerBuilder, ServerStatus, StartError};
 #[cfg(feature = "net")]
 pub use transport::{ByteStream, connect_tcp};
 

@@ -1,10 +1,15 @@
 //! What a server counts: atomics that are added to in batches on the path of messages, and read when somebody asks.
 
+pub(crate) mod ends;
+#[cfg(feature = "metrics")]
+pub(crate) mod prometheus;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::p2p::Capability;
+use ends::Ends;
 
 /// Codes below this are counted by number, the rest together, so that the number of series is bounded.
 pub(crate) const COUNTED_CODES: u64 = 0x80;
@@ -25,14 +30,9 @@ impl Tally {
         self.messages.fetch_add(messages, Ordering::Relaxed);
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
     }
-
-    /// Messages and bytes so far.
-    pub(crate) fn read(&self) -> (u64, u64) {
-        (self.messages.load(Ordering::Relaxed), self.bytes.load(Ordering::Relaxed))
-    }
 }
 
-/// Times in buckets.
+/// Times in buckets, of which the last has no upper bound.
 #[derive(Debug, Default)]
 pub(crate) struct Times {
     buckets: [AtomicU64; TIME_BOUNDS_US.len() + 1],
@@ -45,14 +45,6 @@ impl Times {
         let bucket = TIME_BOUNDS_US.partition_point(|bound| *bound < micros);
         self.buckets[bucket].fetch_add(1, Ordering::Relaxed);
         self.sum_us.fetch_add(micros, Ordering::Relaxed);
-    }
-
-    /// How many times each bucket holds, the last being those above all bounds, and their sum in microseconds.
-    pub(crate) fn read(&self) -> ([u64; TIME_BOUNDS_US.len() + 1], u64) {
-        (
-            std::array::from_fn(|bucket| self.buckets[bucket].load(Ordering::Relaxed)),
-            self.sum_us.load(Ordering::Relaxed),
-        )
     }
 }
 
@@ -125,7 +117,21 @@ impl Run {
 pub(crate) struct Meters {
     /// In the order in which they were registered.
     pub(crate) protocols: Vec<Arc<ProtocolMeter>>,
-    /// Encryption and Hello, of connections that became peers.
-    pub(crate) setup_times: Times,
+    /// Of connections that became peers.
+    pub(crate) encryption_times: Times,
+    pub(crate) hello_times: Times,
     pub(crate) round_trips: Times,
+    pub(crate) ends: Ends,
+}
+
+/// What a server is busy with at a moment: nothing, after its shutdown.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Load {
+    /// By direction, inbound first.
+    pub(crate) peers: [usize; 2],
+    /// Connections that are being set up, likewise.
+    pub(crate) pending: [usize; 2],
+    /// In bytes.
+    pub(crate) budget_used: usize,
+    pub(crate) budget_limit: usize,
 }

@@ -26,6 +26,7 @@ use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 pub use channel::{Channel, ChannelReceiver, Message};
@@ -35,7 +36,7 @@ pub use send::{ChannelSender, Receipt, SendError};
 pub use setup::SetupTimes;
 pub use shaper::ByteRates;
 pub use status::{PeerStatus, ProtocolState, ProtocolStatus};
-pub use traffic::Traffic;
+pub use traffic::{Traffic, TrafficRates};
 
 pub(crate) use traffic::Counters;
 
@@ -83,6 +84,7 @@ pub(crate) struct PeerInner {
     direction: Direction,
     addresses: Option<Addresses>,
     times: SetupTimes,
+    since: Instant,
     pub(crate) traffic: Counters,
     meters: Arc<Meters>,
     /// The protocols of `shared`, in the same order.
@@ -133,6 +135,7 @@ impl PeerInner {
             direction,
             addresses,
             times: ready.times,
+            since: Instant::now(),
             traffic: total.child(),
             meters: config.meters.clone(),
             protocols: shared.iter().map(|shared| config.protocols[shared.index].clone()).collect(),
@@ -232,6 +235,11 @@ impl Peer {
     /// This end's address; `None` where the transport has none, as in memory.
     pub fn local_addr(&self) -> Option<SocketAddr> {
         self.inner.addresses.map(|addresses| addresses.local)
+    }
+
+    /// What the connection runs over: `tcp`, or `memory` in the module `testing`.
+    pub fn transport(&self) -> &'static str {
+        self.inner.addresses.map_or("memory", |_| "tcp")
     }
 
     /// How long it took to set the connection up.

@@ -1,9 +1,13 @@
 //! The server: one node of a network, which listens, dials, and keeps its peers.
 
+mod attempt;
 mod builder;
 mod dial;
 mod events;
+#[cfg(feature = "metrics")]
+mod metrics;
 mod peer_set;
+mod status;
 mod switch;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -16,6 +20,7 @@ use tokio::task::{AbortHandle, JoinSet};
 
 pub use builder::{ServerBuilder, StartError};
 pub use events::{Event, EventStream};
+pub use status::ServerStatus;
 
 use crate::node::{Enode, NodeId, NodeKey};
 use crate::p2p::{Capability, DisconnectReason};
@@ -49,18 +54,19 @@ impl Server {
         let (listener, local_addr) = listener.unzip();
         let (requests, incoming) = mpsc::channel(DIAL_QUEUE);
         let limits = settings.limits;
+        let places = |limit: usize| Arc::new(Semaphore::new(limit.min(Semaphore::MAX_PERMITS)));
         let shared = Arc::new(Shared {
             peers: PeerSet::new(config.public_key.node_id(), limits.peers),
             config,
             events: broadcast::Sender::new(settings.event_capacity),
             traffic: Counters::default(),
+            pending: places(limits.pending),
+            max_pending: limits.pending.min(Semaphore::MAX_PERMITS),
         });
-        let places = |limit: usize| Arc::new(Semaphore::new(limit.min(Semaphore::MAX_PERMITS)));
         let switch = Switch {
             shared: shared.clone(),
             listener,
             requests: incoming,
-            pending: places(limits.pending),
             dials: places(limits.dials),
             connections: JoinSet::new(),
         };
@@ -105,9 +111,14 @@ impl Server {
         self.shared.traffic.read()
     }
 
+    /// A snapshot of the server and of all its peers.
+    pub fn status(&self) -> ServerStatus {
+        ServerStatus::of(&self.shared)
+    }
+
     /// What happens from now on.
     pub fn events(&self) -> EventStream {
-        EventStream::new(self.shared.events.subscribe())
+        EventStream::new(self.shared.events.subscribe(), self.shared.config.meters.clone())
     }
 
     /// Dials a node and waits until it is a peer. If it is one already, or becomes one by its own dial meanwhile, that
@@ -124,7 +135,10 @@ impl Server {
         if let Some(peer) = self.peer(&enode.node_id()) {
             return Ok(peer);
         }
-        let gone = |_| Ending::new(Stage::Dial, PeerError::ShuttingDown);
+        let gone = |_| {
+            let is_shutdown = self.shared.config.shutdown.is_cancelled();
+            Ending::new(Stage::Dial, if is_shutdown { PeerError::ShuttingDown } else { PeerError::Internal })
+        };
         let (reply, answer) = oneshot::channel();
         self.request(DialRequest { enode: enode.clone(), reply: Some(reply) }).await?;
         answer.await.map_err(gone)?

@@ -22,6 +22,8 @@ const KEPT: usize = 4 * GRAIN;
 #[derive(Debug)]
 pub(crate) struct Budget {
     limit: usize,
+    /// All of the pool.
+    grains: usize,
     /// In units of [`GRAIN`]. It serves those who wait in the order in which they came.
     pool: Semaphore,
     accounts: Mutex<Vec<Weak<Account>>>,
@@ -31,7 +33,13 @@ pub(crate) struct Budget {
 impl Budget {
     pub(crate) fn new(limit: usize) -> Arc<Self> {
         let grains = (limit / GRAIN).clamp(1, Semaphore::MAX_PERMITS);
-        Arc::new(Self { limit, pool: Semaphore::new(grains), accounts: Mutex::default(), start: Instant::now() })
+        Arc::new(Self {
+            limit,
+            grains,
+            pool: Semaphore::new(grains),
+            accounts: Mutex::default(),
+            start: Instant::now(),
+        })
     }
 
     /// The account of a peer.
@@ -56,7 +64,12 @@ impl Budget {
 
     /// The bytes that are taken from the pool.
     pub(crate) fn used(&self) -> usize {
-        (self.limit / GRAIN).saturating_sub(self.pool.available_permits()) * GRAIN
+        self.grains.saturating_sub(self.pool.available_permits()) * GRAIN
+    }
+
+    /// How many bytes the pool has: the setting.
+    pub(crate) fn limit(&self) -> usize {
+        self.limit
     }
 
     fn now_ms(&self) -> u64 {
@@ -125,7 +138,7 @@ impl Account {
         let held = self.held.load(Ordering::Relaxed);
         let missing = grains((held + bytes).saturating_sub(ALLOWANCE + *self.granted()));
         // A message that is larger than the pool may take all of it.
-        let missing = missing.min(grains(self.budget.limit).max(1));
+        let missing = missing.min(u32::try_from(self.budget.grains).unwrap_or(u32::MAX));
         let mut permit = pin!(self.budget.pool.acquire_many(missing));
         let mut deadline = Instant::now() + patience;
         self.is_waiting.store(true, Ordering::SeqCst);
@@ -217,4 +230,22 @@ impl Drop for Account {
 
 fn grains(bytes: usize) -> u32 {
     u32::try_from(bytes.div_ceil(GRAIN)).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_message_may_take_all_of_a_pool_that_is_no_multiple_of_its_unit() {
+        let budget = Budget::new(6 * GRAIN + 1);
+        let account = budget.account();
+        let patience = Duration::from_secs(1);
+        timeout(patience, account.charge(ALLOWANCE + 7 * GRAIN, patience))
+            .await
+            .expect("R10: nobody else holds any of it");
+        assert_eq!((budget.used(), budget.limit()), (6 * GRAIN, 6 * GRAIN + 1), "R70");
+        drop(account);
+        assert_eq!(budget.used(), 0, "R71");
+    }
 }

@@ -160,6 +160,7 @@ impl Driver {
         let is_abort = matches!(ending.error(), PeerError::Aborted);
         let reason = ending.error().disconnect_reason().filter(|_| ending.by() != Party::Remote);
         let mut reader = reader.lock().await;
+        reader.flush_counts();
         let goodbye = say_goodbye(&mut reader.frames, writer, &queues.outbox, reason, ending.error().drains());
         let deadline = Instant::now() + if is_abort { Duration::ZERO } else { FAREWELL };
         tokio::join!(goodbye, handlers.join(deadline, report));

@@ -110,6 +110,7 @@ impl Reader {
                     let pause = self.session.admit(place, now.into_std())?;
                     self.deliver(place, Message::new(code, payload), &mut now).await?;
                     if let Some(pause) = pause {
+                        self.flush_counts();
                         let since = Instant::now();
                         sleep(pause).await;
                         self.excuse(&mut now, since);
@@ -124,7 +125,7 @@ impl Reader {
                 _ => {}
             }
         }
-        self.run.flush(&self.meters);
+        self.flush_counts();
         self.peer.traffic.messages_received(messages);
         let frame_limit = self.session.frame_pending(now.into_std(), self.frames.is_inside_frame());
         if frame_limit.is_some_and(|limit| Instant::from_std(limit) < timer.deadline()) {
@@ -178,6 +179,7 @@ impl Reader {
     async fn deliver(&mut self, place: usize, message: Message, now: &mut Instant) -> Result<(), PeerError> {
         let size = message.payload.len();
         if !self.account.try_charge(size) {
+            self.flush_counts();
             let since = Instant::now();
             self.account.charge(size, self.stall_timeout).await;
             self.excuse(now, since);
@@ -192,6 +194,7 @@ impl Reader {
 
     /// Waits for a place in an inbox.
     async fn room(&mut self, place: usize, size: usize, now: &mut Instant) -> Result<(), PeerError> {
+        self.flush_counts();
         let since = Instant::now();
         if let Err(Stalled) = self.inboxes[place].room(size, self.stall_timeout).await {
             let capability = self.session.shared()[place].capability.clone();
@@ -199,6 +202,11 @@ impl Reader {
         }
         self.excuse(now, since);
         Ok(())
+    }
+
+    /// Adds what has been counted to the meters: at the end of what was read, and before what may take long.
+    pub(super) fn flush_counts(&mut self) {
+        self.run.flush(&self.meters);
     }
 
     /// Nothing was read since then because this end did not.

@@ -2,8 +2,9 @@
 
 use std::net::SocketAddr;
 use std::sync::Weak;
+use std::time::Duration;
 
-use super::{ByteRates, Direction, Peer, SetupTimes, Traffic};
+use super::{ByteRates, Direction, Peer, SetupTimes, Traffic, TrafficRates};
 use crate::node::NodeId;
 use crate::p2p::{Capability, ClientId, RoundTrip};
 
@@ -19,18 +20,28 @@ pub struct PeerStatus {
     pub p2p_version: u64,
     /// Everything that the node offers.
     pub capabilities: Vec<Capability>,
+    /// What the connection runs over, as [`Peer::transport`].
+    pub transport: &'static str,
     /// Who dialled.
     pub direction: Direction,
     /// The other end's address; `None` where the transport has none.
     pub remote_addr: Option<SocketAddr>,
+    /// This end's address, likewise.
+    pub local_addr: Option<SocketAddr>,
     /// How long it took to set the connection up.
     pub setup_times: SetupTimes,
+    /// How long it has been a peer.
+    pub age: Duration,
     /// What has gone over it so far.
     pub traffic: Traffic,
-    /// The rates in force for this connection.
+    /// The same for each second since it became a peer. [`Traffic::rates_since`] has that of less time.
+    pub rates: TrafficRates,
+    /// The limits in force for this connection.
     pub byte_rates: ByteRates,
     /// Round-trip times, if there is one yet.
     pub round_trip: Option<RoundTrip>,
+    /// Pongs that have come and nobody asked for.
+    pub unsolicited_pongs: u64,
     /// Messages that were accepted and are not written yet.
     pub unsent_messages: u64,
     /// The protocols that run.
@@ -80,17 +91,23 @@ impl std::fmt::Display for ProtocolState {
 impl PeerStatus {
     pub(super) fn of(peer: &Peer) -> Self {
         let outbox = peer.inner.links.get().and_then(|links| links.outbox.upgrade());
+        let (age, traffic) = (peer.inner.since.elapsed(), peer.traffic());
         Self {
             id: peer.id(),
             client_id: peer.client_id().clone(),
             p2p_version: peer.p2p_version(),
             capabilities: peer.capabilities().to_vec(),
+            transport: peer.transport(),
             direction: peer.direction(),
             remote_addr: peer.remote_addr(),
+            local_addr: peer.local_addr(),
             setup_times: peer.setup_times(),
-            traffic: peer.traffic(),
+            age,
+            traffic,
+            rates: traffic.rates_since(&Traffic::default(), age),
             byte_rates: peer.byte_rates(),
             round_trip: peer.round_trip(),
+            unsolicited_pongs: peer.unsolicited_pongs(),
             unsent_messages: outbox.map_or(0, |outbox| outbox.unsent()),
             protocols: (0..peer.inner.shared.len()).map(|place| protocol_status(peer, place)).collect(),
         }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 /// Bytes on the wire and messages, those of the base protocol included.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -15,6 +16,36 @@ pub struct Traffic {
     pub messages_sent: u64,
     /// Messages read, without those in the same read as what ended the session.
     pub messages_received: u64,
+}
+
+impl Traffic {
+    /// What has gone over in each second, when `earlier` was read so long ago. 0 when no time has passed.
+    pub fn rates_since(&self, earlier: &Self, elapsed: Duration) -> TrafficRates {
+        let rate = |now: u64, before: u64| {
+            let seconds = elapsed.as_secs_f64();
+            if seconds > 0.0 { now.saturating_sub(before) as f64 / seconds } else { 0.0 }
+        };
+        TrafficRates {
+            bytes_sent: rate(self.bytes_sent, earlier.bytes_sent),
+            bytes_received: rate(self.bytes_received, earlier.bytes_received),
+            messages_sent: rate(self.messages_sent, earlier.messages_sent),
+            messages_received: rate(self.messages_received, earlier.messages_received),
+        }
+    }
+}
+
+/// A [`Traffic`] for each second.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+#[non_exhaustive]
+pub struct TrafficRates {
+    /// Bytes written in a second.
+    pub bytes_sent: f64,
+    /// Bytes read in a second.
+    pub bytes_received: f64,
+    /// Messages taken from the queues in a second.
+    pub messages_sent: f64,
+    /// Messages read in a second.
+    pub messages_received: f64,
 }
 
 #[derive(Debug, Default)]

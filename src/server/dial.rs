@@ -1,9 +1,11 @@
 //! One dial: from a name or address to a peer.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
-use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tokio::sync::oneshot;
 
+use super::attempt::Attempt;
 use super::events::Event;
 use super::switch::{Shared, addresses, run_peer};
 use crate::node::{Enode, NodeId};
@@ -22,14 +24,15 @@ pub(super) struct DialRequest {
     pub(super) reply: Option<DialReply>,
 }
 
-/// Dials, and runs the peer to its end. `permit` is given back when the dial is over.
-pub(super) async fn dial(shared: Arc<Shared>, request: DialRequest, permit: OwnedSemaphorePermit) {
+/// Dials, and runs the peer to its end. `attempt` is over when the dial is.
+pub(super) async fn dial(shared: Arc<Shared>, request: DialRequest, attempt: Box<Attempt>) {
     let DialRequest { enode, mut reply } = request;
-    let Err(ending) = dial_and_run(&shared, &enode, permit, &mut reply).await else { return };
+    let Err(ending) = dial_and_run(&shared, &enode, attempt, &mut reply).await else { return };
     if says_connected(&ending)
         && let Some(peer) = shared.peers.find(&enode.node_id())
     {
         // It has dialled this node meanwhile.
+        shared.config.meters.ends.dials_met.fetch_add(1, Ordering::Relaxed);
         if let Some(reply) = reply {
             let _ = reply.send(Ok(peer));
         }
@@ -55,7 +58,7 @@ fn says_connected(ending: &Ending) -> bool {
 async fn dial_and_run(
     shared: &Arc<Shared>,
     enode: &Enode,
-    permit: OwnedSemaphorePermit,
+    attempt: Box<Attempt>,
     reply: &mut Option<DialReply>,
 ) -> Result<(), Ending> {
     let failed = |error| Ending::new(Stage::Dial, error);
@@ -69,7 +72,7 @@ async fn dial_and_run(
     let addresses = addresses(&stream).map_err(|error| failed(PeerError::Io(error)))?;
     let ready = Box::pin(setup::initiate(&shared.config, stream, enode.public_key)).await?;
     drop(dialling);
-    run_peer(shared, ready, Direction::Outbound, addresses, permit, reply).await
+    run_peer(shared, ready, Direction::Outbound, addresses, attempt, reply).await
 }
 
 /// Marks a node as being dialled.

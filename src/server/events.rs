@@ -2,6 +2,8 @@
 
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 
 use tokio::sync::broadcast;
@@ -9,6 +11,7 @@ use tokio_stream::wrappers::BroadcastStream;
 use tokio_stream::wrappers::errors::BroadcastStreamRecvError;
 use tokio_stream::{Stream, StreamExt};
 
+use crate::metrics::Meters;
 use crate::node::{Enode, NodeId};
 use crate::p2p::Capability;
 use crate::peer::{Ending, Peer};
@@ -71,11 +74,12 @@ pub enum Event {
 #[derive(Debug)]
 pub struct EventStream {
     events: BroadcastStream<Event>,
+    meters: Arc<Meters>,
 }
 
 impl EventStream {
-    pub(super) fn new(events: broadcast::Receiver<Event>) -> Self {
-        Self { events: BroadcastStream::new(events) }
+    pub(super) fn new(events: broadcast::Receiver<Event>, meters: Arc<Meters>) -> Self {
+        Self { events: BroadcastStream::new(events), meters }
     }
 
     /// The next event; `None` when the server is gone and all events are read.
@@ -93,7 +97,12 @@ impl Stream for EventStream {
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Event>> {
         let next = Pin::new(&mut self.events).poll_next(context);
         next.map(|event| {
-            event.map(|event| event.unwrap_or_else(|BroadcastStreamRecvError::Lagged(n)| Event::Lagged(n)))
+            event.map(|event| {
+                event.unwrap_or_else(|BroadcastStreamRecvError::Lagged(lost)| {
+                    self.meters.ends.lagged.fetch_add(lost, Ordering::Relaxed);
+                    Event::Lagged(lost)
+                })
+            })
         })
     }
 }

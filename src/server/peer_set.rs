@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use crate::metrics::ends::direction_place;
 use crate::node::NodeId;
 use crate::peer::{Direction, Peer, PeerError};
 
@@ -63,6 +64,16 @@ impl PeerSet {
 
     pub(super) fn all(&self) -> Vec<Peer> {
         self.lock().peers.values().cloned().collect()
+    }
+
+    /// How many peers there are, by direction, and how many nodes are being dialled.
+    pub(super) fn count(&self) -> ([usize; 2], usize) {
+        let state = self.lock();
+        let mut peers = [0; 2];
+        for peer in state.peers.values() {
+            peers[direction_place(peer.direction())] += 1;
+        }
+        (peers, state.dialling.len())
     }
 
     /// Notes that a node is being dialled; an error when it is connected, or being dialled already.

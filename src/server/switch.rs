@@ -10,9 +10,11 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
+use super::attempt::{Attempt, Origin};
 use super::dial::{self, DialReply, DialRequest};
 use super::events::Event;
 use super::peer_set::PeerSet;
+use crate::metrics::Load;
 use crate::node::PublicKey;
 use crate::p2p::DisconnectReason;
 use crate::peer::driver::Driver;
@@ -37,12 +39,24 @@ pub(super) struct Shared {
     pub(super) peers: PeerSet,
     pub(super) events: broadcast::Sender<Event>,
     pub(super) traffic: Counters,
+    /// Places for inbound connections that are being set up, and how many there are.
+    pub(super) pending: Arc<Semaphore>,
+    pub(super) max_pending: usize,
 }
 
 impl Shared {
+    /// Counts what has happened, and tells who listens.
     pub(super) fn emit(&self, event: Event) {
+        self.config.meters.observe(&event);
         // Nobody may be listening.
         let _ = self.events.send(event);
+    }
+
+    pub(super) fn load(&self) -> Load {
+        let (peers, dialling) = self.peers.count();
+        let inbound = self.max_pending.saturating_sub(self.pending.available_permits());
+        let budget = &self.config.budget;
+        Load { peers, pending: [inbound, dialling], budget_used: budget.used(), budget_limit: budget.limit() }
     }
 }
 
@@ -50,8 +64,6 @@ pub(super) struct Switch {
     pub(super) shared: Arc<Shared>,
     pub(super) listener: Option<TcpListener>,
     pub(super) requests: mpsc::Receiver<DialRequest>,
-    /// Places for inbound connections that are being set up.
-    pub(super) pending: Arc<Semaphore>,
     /// Places for dials.
     pub(super) dials: Arc<Semaphore>,
     pub(super) connections: JoinSet<()>,
@@ -72,7 +84,8 @@ impl Switch {
                     }
                 }
                 (permit, request) = next_dial(&self.dials, &mut self.requests) => {
-                    self.connections.spawn(dial::dial(self.shared.clone(), request, permit));
+                    let attempt = Attempt::new(self.shared.clone(), Origin::Dialled(request.enode.clone()), permit);
+                    self.connections.spawn(dial::dial(self.shared.clone(), request, attempt));
                 }
                 accepted = accept(self.listener.as_ref(), not_before) => match accepted {
                     Ok((stream, remote)) => self.accepted(stream, remote),
@@ -101,11 +114,15 @@ impl Switch {
     }
 
     fn accepted(&mut self, stream: TcpStream, remote: SocketAddr) {
-        match self.pending.clone().try_acquire_owned() {
+        match self.shared.pending.clone().try_acquire_owned() {
             Ok(permit) => {
-                self.connections.spawn(serve(self.shared.clone(), stream, remote, permit));
+                let attempt = Attempt::new(self.shared.clone(), Origin::Accepted(remote), permit);
+                self.connections.spawn(serve(self.shared.clone(), stream, remote, attempt));
             }
-            Err(_) => tracing::debug!(%remote, "closed: too many connections are being set up"),
+            Err(_) => {
+                self.shared.config.meters.closed_unread();
+                tracing::debug!(%remote, "closed: too many connections are being set up");
+            }
         }
     }
 }
@@ -134,7 +151,7 @@ async fn accept(listener: Option<&TcpListener>, not_before: Option<Instant>) -> 
 }
 
 /// An inbound connection, from its first byte to its end.
-async fn serve(shared: Arc<Shared>, stream: TcpStream, remote_addr: SocketAddr, permit: OwnedSemaphorePermit) {
+async fn serve(shared: Arc<Shared>, stream: TcpStream, remote_addr: SocketAddr, attempt: Box<Attempt>) {
     let mut id = None;
     let served = async {
         let failed = |error| Ending::new(Stage::Encryption, PeerError::Io(error));
@@ -147,7 +164,7 @@ async fn serve(shared: Arc<Shared>, stream: TcpStream, remote_addr: SocketAddr, 
         };
         // On the heap, and only for as long as it takes: the task stays as long as the peer.
         let ready = Box::pin(setup::accept(&shared.config, stream, admit)).await?;
-        run_peer(&shared, ready, Direction::Inbound, addresses, permit, &mut None).await
+        run_peer(&shared, ready, Direction::Inbound, addresses, attempt, &mut None).await
     };
     if let Err(ending) = served.await {
         tracing::debug!(%remote_addr, stage = %ending.stage(), "refused: {ending}");
@@ -159,7 +176,7 @@ pub(super) fn addresses(stream: &TcpStream) -> io::Result<Addresses> {
     Ok(Addresses { remote: stream.peer_addr()?, local: stream.local_addr()? })
 }
 
-/// Makes a peer of a connection and runs it to its end. `permit` is given back as soon as it is a peer.
+/// Makes a peer of a connection and runs it to its end. `attempt` is over as soon as it is a peer.
 ///
 /// The error is why it did not become one; `reply` is answered only if it did.
 pub(super) async fn run_peer(
@@ -167,7 +184,7 @@ pub(super) async fn run_peer(
     ready: Box<Ready>,
     direction: Direction,
     addresses: Addresses,
-    permit: OwnedSemaphorePermit,
+    attempt: Box<Attempt>,
     reply: &mut Option<DialReply>,
 ) -> Result<(), Ending> {
     let inner = PeerInner::new(&shared.config, &ready, direction, Some(addresses), &shared.traffic);
@@ -178,7 +195,7 @@ pub(super) async fn run_peer(
         Err(error) => return Err(Box::pin(setup::refuse(ready.connection, error)).await),
     }
     let mut membership = Membership { shared: shared.clone(), peer: peer.clone(), inner: inner.clone(), ending: None };
-    drop(permit);
+    drop(attempt);
     let driver = Driver::start(&shared.config, ready, inner);
     shared.emit(Event::Added { peer: peer.clone() });
     if let Some(reply) = reply.take() {
