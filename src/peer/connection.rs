@@ -102,8 +102,14 @@ impl Connection {
     fn new(stream: ByteStream, established: Established) -> Self {
         let Established { remote, egress, ingress } = established;
         let (encoder, buffer) = (MessageEncoder::new(egress), BytesMut::new());
-        let reader =
-            FrameReader { io: stream.reader, ingress, buffer: buffer.clone(), is_borrowed: false, most: FIRST_READ };
+        let reader = FrameReader {
+            io: stream.reader,
+            ingress,
+            buffer: buffer.clone(),
+            is_borrowed: false,
+            spare: buffer.clone(),
+            most: FIRST_READ,
+        };
         let writer = FrameWriter { io: stream.writer, encoder, buffer, is_flushed: true };
         Self { reader, writer, remote }
     }
@@ -232,6 +238,8 @@ pub(crate) struct FrameReader {
     buffer: BytesMut,
     /// The buffer is the thread's.
     is_borrowed: bool,
+    /// A small buffer that is not needed now.
+    spare: BytesMut,
     /// How much is read at a time.
     most: usize,
 }
@@ -252,7 +260,7 @@ impl FrameReader {
     /// Gives the thread's buffer back.
     fn settle(&mut self) {
         if std::mem::take(&mut self.is_borrowed) {
-            let mut rest = BytesMut::new();
+            let mut rest = std::mem::take(&mut self.spare);
             if !self.buffer.is_empty() {
                 let room = if self.missing() > OWN_BUFFER { self.growth() } else { 0 };
                 rest.reserve(self.buffer.len() + room);
@@ -260,6 +268,14 @@ impl FrameReader {
             }
             scratch::give_read_buffer(std::mem::replace(&mut self.buffer, rest));
         } else if self.buffer.is_empty() {
+            self.buffer = BytesMut::new();
+        }
+    }
+
+    /// Gives back what is kept for the rest of a frame that has come in part.
+    pub(crate) fn release_memory(&mut self) {
+        self.spare = BytesMut::new();
+        if self.buffer.is_empty() {
             self.buffer = BytesMut::new();
         }
     }
@@ -311,7 +327,8 @@ impl FrameReader {
         let read = pin!(self.io.read_buf(&mut (&mut buffer).limit(room))).poll(context);
         match read {
             Poll::Ready(Ok(1..)) => {
-                self.buffer = buffer;
+                self.spare = std::mem::replace(&mut self.buffer, buffer);
+                self.spare.clear();
                 self.is_borrowed = true;
             }
             _ => scratch::give_read_buffer(buffer),

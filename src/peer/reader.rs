@@ -151,6 +151,7 @@ impl Reader {
 
     fn release_memory(&mut self) {
         self.session.release_memory();
+        self.frames.release_memory();
         self.outbox.release_memory();
         self.inboxes.iter().for_each(|inbox| inbox.release_memory());
     }
