@@ -1,0 +1,263 @@
+//! What a bad handler or a bad peer costs the others: nothing that they could notice. Real threads and sockets.
+//!
+//! The bounds are wide, as the machine may be busy; what they rule out is that anybody waits for the disturbance, which
+//! lasts at least twice as long.
+
+mod support;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use capmux::testing::{self, expect_message, manual};
+use capmux::{Channel, ExitPolicy, NodeKey, Peer, Protocol, Server};
+use support::raw::{Raw, drip};
+use support::{added, deaf, dial, echo, listening, noise, soon, start};
+use tokio::sync::Mutex;
+use tokio::time::{Instant, sleep};
+
+/// How long a disturbance lasts at least.
+const DISTURBANCE: Duration = Duration::from_secs(1);
+
+/// How long no answer may take meanwhile.
+const BOUND: Duration = Duration::from_millis(400);
+
+/// One test at a time: the others would be a disturbance, too.
+static ALONE: Mutex<()> = Mutex::const_new(());
+
+/// A thread that notes for how long the machine lets nothing run.
+struct Canary {
+    stop: Arc<AtomicBool>,
+    thread: std::thread::JoinHandle<Duration>,
+}
+
+impl Canary {
+    fn start() -> Self {
+        const NAP: Duration = Duration::from_millis(2);
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = stop.clone();
+        let thread = std::thread::spawn(move || {
+            let mut longest = Duration::ZERO;
+            while !stopped.load(Ordering::Relaxed) {
+                let since = std::time::Instant::now();
+                std::thread::sleep(NAP);
+                longest = longest.max(since.elapsed() - NAP);
+            }
+            longest
+        });
+        Self { stop, thread }
+    }
+
+    fn longest(self) -> Duration {
+        self.stop.store(true, Ordering::Relaxed);
+        self.thread.join().expect("it does not panic")
+    }
+}
+
+/// A node that speaks `echo` with the server, and perhaps another protocol.
+struct Client {
+    _server: Server,
+    at_client: Peer,
+    talk: Channel,
+    bad: Option<Channel>,
+}
+
+impl Client {
+    async fn new(server: &Server, bad: Option<&str>) -> Self {
+        let (talk, mut talks) = manual("echo", 1, 2);
+        let mut node = testing::node().protocol(talk);
+        let mut bads = None;
+        if let Some(name) = bad {
+            let (protocol, opened) = manual(name, 1, 2);
+            node = node.protocol(protocol);
+            bads = Some(opened);
+        }
+        let client = start(node).await;
+        let mut events = server.events();
+        let at_client = dial(&client, server).await;
+        added(&mut events).await;
+        let talk = soon(talks.next()).await.1;
+        let bad = match &mut bads {
+            Some(opened) => Some(soon(opened.next()).await.1),
+            None => None,
+        };
+        Self { _server: client, at_client, talk, bad }
+    }
+
+    fn bad(&self) -> &Channel {
+        self.bad.as_ref().expect("it speaks the other protocol")
+    }
+
+    /// Has messages echoed for this long: the median and the longest of their times, without what the machine itself has
+    /// held everything up meanwhile.
+    async fn measure(&mut self, time: Duration) -> (Duration, Duration) {
+        let (start, mut times) = (Instant::now(), Vec::new());
+        let canary = Canary::start();
+        while start.elapsed() < time || times.len() < 200 {
+            let since = Instant::now();
+            self.talk.send(0, "ping").await.expect("it lives");
+            expect_message(&mut self.talk, 1).await;
+            times.push(since.elapsed());
+        }
+        times.sort();
+        (times[times.len() / 2], times[times.len() - 1].saturating_sub(canary.longest()))
+    }
+
+    /// Nobody waits for what goes on meanwhile.
+    async fn assert_undisturbed(&mut self, what: &str) {
+        let (median, longest) = self.measure(DISTURBANCE).await;
+        assert!(median < BOUND / 10 && longest < BOUND, "{what}: {median:?} at the median, {longest:?} at the most");
+    }
+}
+
+/// A server with `echo` and this protocol; two nodes, of which the second speaks both.
+async fn scene(bad: Protocol) -> (Server, Client, Client) {
+    let server = start(listening().protocol(echo()).protocol(bad)).await;
+    let honest = Client::new(&server, None).await;
+    let beside = Client::new(&server, Some("bad")).await;
+    (server, honest, beside)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_handler_that_never_reads_disturbs_nobody() {
+    let _alone = ALONE.lock().await;
+    let (_server, mut honest, mut beside) = scene(deaf("bad", 2)).await;
+    for _ in 0..100 {
+        beside.bad().send(0, "unread").await.unwrap();
+    }
+    beside.assert_undisturbed("the other protocol, while the inbox is not full").await;
+    let sender = beside.bad().sender();
+    let flood = tokio::spawn(async move { while sender.send(0, noise(1, 10_000)).await.is_ok() {} });
+    honest.assert_undisturbed("H60: other peers, while the inbox is full and reading paused").await;
+    assert!(beside.at_client.ending().is_none());
+    flood.abort();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_handler_that_panics_or_returns_disturbs_nobody() {
+    let _alone = ALONE.lock().await;
+    for (policy, lives) in [(ExitPolicy::Detach, true), (ExitPolicy::EndPeer, false)] {
+        let bad = Protocol::from_fn("bad", 1, 2, |_peer, mut channel| async move {
+            match channel.recv().await {
+                Some(message) if message.payload == "panic" => panic!("as it was told to"),
+                _ => Ok(()),
+            }
+        });
+        let (server, mut honest, _) = scene(bad.on_exit(policy)).await;
+        for how in ["panic", "return"] {
+            let mut beside = Client::new(&server, Some("bad")).await;
+            beside.bad().send(0, how).await.unwrap();
+            if lives {
+                beside.assert_undisturbed("the other protocol of the peer").await;
+            }
+            honest.assert_undisturbed("H58 H59: other peers").await;
+            assert_eq!(beside.at_client.ending().is_none(), lives, "H58 H59: {how}");
+        }
+    }
+}
+
+/// A protocol whose handler blocks its thread for each message that says so, after it has sent so many messages.
+fn blocking(burst: usize, blocked: &Arc<AtomicUsize>) -> Protocol {
+    let blocked = blocked.clone();
+    Protocol::from_fn("bad", 1, 2, move |_peer, mut channel| {
+        let blocked = blocked.clone();
+        async move {
+            while let Some(message) = channel.recv().await {
+                if message.payload == "block" {
+                    for _ in 0..burst {
+                        channel.try_send(1, noise(1, 200))?;
+                    }
+                    blocked.fetch_add(1, Ordering::SeqCst);
+                    std::thread::sleep(DISTURBANCE);
+                    blocked.fetch_add(1, Ordering::SeqCst);
+                }
+            }
+            Ok(())
+        }
+    })
+}
+
+/// Waits until the handler has come to this point.
+async fn reached(blocked: &AtomicUsize, point: usize) {
+    soon(async {
+        while blocked.load(Ordering::SeqCst) < point {
+            sleep(Duration::from_millis(1)).await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_handler_that_blocks_its_thread_disturbs_no_other_peer() {
+    let _alone = ALONE.lock().await;
+    for burst in [0, 50] {
+        let blocked = Arc::default();
+        let (_server, mut honest, beside) = scene(blocking(burst, &blocked)).await;
+        beside.bad().send(0, "block").await.unwrap();
+        reached(&blocked, 1).await;
+        let (median, longest) = honest.measure(DISTURBANCE / 2).await;
+        assert!(longest < BOUND, "other peers: {median:?} at the median, {longest:?} at the most");
+        assert_eq!(blocked.load(Ordering::SeqCst), 1, "it blocked all the while");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_handler_that_blocks_its_thread_disturbs_no_other_protocol_of_its_peer() {
+    let _alone = ALONE.lock().await;
+    for burst in [0, 50] {
+        let blocked = Arc::default();
+        let (_server, _, mut beside) = scene(blocking(burst, &blocked)).await;
+        beside.bad().send(0, "block").await.unwrap();
+        reached(&blocked, 1).await;
+        let (median, longest) = beside.measure(DISTURBANCE / 2).await;
+        assert!(longest < BOUND, "after {burst} messages: {median:?} at the median, {longest:?} at the most");
+        assert_eq!(blocked.load(Ordering::SeqCst), 1, "it blocked all the while");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reader_that_a_blocking_handler_has_woken_does_not_wait_for_it() {
+    let _alone = ALONE.lock().await;
+    let blocked = Arc::default();
+    let (_server, _, mut beside) = scene(blocking(0, &blocked).inbox_messages(2)).await;
+    // While it blocks, its inbox is full; then it takes the last message that wakes the reader, and blocks again.
+    for _ in 0..5 {
+        beside.bad().send(0, "block").await.unwrap();
+    }
+    reached(&blocked, 3).await;
+    let since = Instant::now();
+    beside.talk.send(0, "ping").await.unwrap();
+    expect_message(&mut beside.talk, 1).await;
+    let elapsed = since.elapsed();
+    assert!(elapsed < BOUND, "the reader does not wait for the thread: {elapsed:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_peer_that_never_reads_disturbs_nobody() {
+    let _alone = ALONE.lock().await;
+    let streaming = Protocol::from_fn("bad", 1, 2, |_peer, channel| async move {
+        loop {
+            channel.send(1, noise(1, 100_000)).await?;
+        }
+    });
+    let server = start(listening().protocol(echo()).protocol(streaming)).await;
+    let mut honest = Client::new(&server, None).await;
+    let _deaf = Raw::greet(&server, &NodeKey::random(), &[("bad", 1)]).await;
+    honest.assert_undisturbed("H61: other peers").await;
+    assert_eq!(server.peers().len(), 2, "H61: it is there all the while");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_peer_that_sends_a_byte_a_second_disturbs_nobody() {
+    let _alone = ALONE.lock().await;
+    let server = start(listening().protocol(echo())).await;
+    let mut honest = Client::new(&server, None).await;
+    let mut slow = Raw::greet(&server, &NodeKey::random(), &[("echo", 1)]).await;
+    slow.stream.set_nodelay(true).unwrap();
+    let frame = slow.message(0x10, &noise(1, 1000));
+    let dripping = tokio::spawn(async move { drip(&mut slow.stream, &frame, Duration::from_secs(1)).await });
+    honest.assert_undisturbed("other peers").await;
+    honest.assert_undisturbed("other peers").await;
+    assert_eq!(server.peers().len(), 2, "it is there all the while");
+    dripping.abort();
+}
