@@ -76,11 +76,10 @@ impl Isolation {
         let before = time(&self.before);
         match self.during.count() {
             0 => format!("echo median {before}"),
-            _ => format!(
-                "echo median {before}, {} while a handler sleeps and {} messages wait for it",
-                time(&self.during),
-                self.waiting
-            ),
+            _ => {
+                let (during, waiting) = (time(&self.during), self.waiting);
+                format!("echo median {before}; {during} while {waiting} messages wait for a sleeper")
+            }
         }
     }
 }
