@@ -5,6 +5,8 @@ mod live;
 mod load;
 mod network;
 mod report;
+mod scenes;
+mod sections;
 mod tally;
 
 use std::process::ExitCode;
@@ -20,6 +22,7 @@ use graph::Graph;
 use live::View;
 use network::Network;
 use report::{Outcome, Report};
+use scenes::{Board, Played, Scenes};
 use tally::Tally;
 
 /// Open files of the process that are neither listeners nor connections.
@@ -29,6 +32,9 @@ const OTHER_FILES: usize = 40;
 ///
 /// Every node runs two protocols, echo and gossip, over each of its connections. The summary tells how long handshakes
 /// and round trips took, and whether every message reached every node exactly once: if not, the exit code is 1.
+///
+/// Beside them three scenes are played, on connections of their own: three protocols share a link by their weights, a
+/// handler sleeps while another of the same peer answers, and a peer that floods its node is disconnected.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = AFTER_HELP)]
 pub(crate) struct Args {
@@ -48,14 +54,16 @@ pub(crate) struct Args {
 
 const AFTER_HELP: &str = "\
 The JSON document has the fields nodes, seconds (how long they talked), connections, handshake_ms, echo (messages, \
-rtt_us), gossip (messages, deliveries, expected_deliveries, spread_ms), bytes_sent, bytes_received and errors (an array \
-of strings). Times have the fields p50 and p99, which are null where nothing was measured. A message is expected at \
-every node but the one that published it; its spread ends when the last of them has it.
+rtt_us), gossip (messages, deliveries, expected_deliveries, spread_ms), bytes_sent, bytes_received, shares (weights, \
+bytes, percent), isolation (before_us, during_us, sleep_ms, waiting), flood (reason, by, pings, others_answered) and \
+errors (an array of strings). Times have the fields p50 and p99, which are null where nothing was measured. A message \
+is expected at every node but the one that published it; its spread ends when the last of them has it. A scene that \
+was cut short, or that failed, is null.
 
 Ctrl-C ends the talk early: what is under way still arrives, and the summary is that of what was done.
 
-Exit codes: 0 every message reached every node exactly once, and nothing failed; 1 otherwise; 2 the command line is \
-wrong.";
+Exit codes: 0 every message reached every node exactly once, each protocol had its share of the link within 15 %, the \
+flooding peer alone was disconnected, and nothing failed; 1 otherwise; 2 the command line is wrong.";
 
 pub(crate) async fn run(args: Args) -> ExitCode {
     let done = async {
@@ -81,48 +89,58 @@ async fn demo(args: &Args) -> Result<Outcome, Failure> {
 
     let tally = Arc::new(Tally::new(args.nodes.into()));
     let network = Network::start(graph.nodes(), &tally).await?;
-    let view = View::new(args, seed, graph.edges().len());
-    let talked = tokio::select! {
-        talked = talk(args, &graph, &network, &tally, &mut random, &mut stop) => talked,
-        never = view.show(&network, &tally) => match never {},
+    let (view, board) = (View::new(args, seed, graph.edges().len()), Board::default());
+    let time = Duration::from_secs(args.seconds);
+    let talk = Talk { time, graph: &graph, network: &network, tally: &tally, board: &board };
+    let (talked, played) = tokio::select! {
+        done = talk.run(&mut random, &mut stop) => done,
+        never = view.show(&network, &tally, &board) => match never {},
     };
     let traffic = network.shutdown(&tally).await;
     view.clear();
-    Ok(Outcome { seed, graph, asked: Duration::from_secs(args.seconds), talked, traffic, counts: tally.finish() })
+    Ok(Outcome { seed, graph, asked: time, talked, traffic, played, counts: tally.finish() })
 }
 
-/// Connects the nodes, lets them talk, and waits for what is under way. Returns how long they talked.
-async fn talk(
-    args: &Args,
-    graph: &Graph,
-    network: &Network,
-    tally: &Arc<Tally>,
-    random: &mut fastrand::Rng,
-    stop: &mut oneshot::Receiver<()>,
-) -> Duration {
-    let links = tokio::select! {
-        links = network.connect(graph, tally) => links,
-        _ = &mut *stop => return Duration::ZERO,
-    };
-    if links.len() < graph.edges().len() {
-        return Duration::ZERO;
+/// What the nodes do once they are started.
+struct Talk<'a> {
+    /// How long they are to talk.
+    time: Duration,
+    graph: &'a Graph,
+    network: &'a Network,
+    tally: &'a Arc<Tally>,
+    board: &'a Board,
+}
+
+impl Talk<'_> {
+    /// Connects the nodes, lets them talk while the scenes are played, and waits for what is under way. Returns how long
+    /// they talked, and what came of the scenes.
+    async fn run(&self, random: &mut fastrand::Rng, stop: &mut oneshot::Receiver<()>) -> (Duration, Played) {
+        let Self { time, graph, network, tally, board } = *self;
+        let links = tokio::select! {
+            links = network.connect(graph, tally) => links,
+            _ = &mut *stop => return Default::default(),
+        };
+        if links.len() < graph.edges().len() {
+            return Default::default();
+        }
+        let start = Instant::now();
+        let load = load::Load::start(network, &links, tally, random);
+        let scenes = Scenes::start(time, board);
+        tally.begin(start);
+        tokio::select! {
+            () = tokio::time::sleep(time) => {}
+            _ = stop => scenes.stop(),
+        }
+        let talked = start.elapsed();
+        let ((), played) = tokio::join!(load.finish(tally), scenes.finish(tally));
+        network.check(&links, tally);
+        (talked, played)
     }
-    let start = Instant::now();
-    let load = load::Load::start(network, &links, tally, random);
-    tally.begin(start);
-    tokio::select! {
-        () = tokio::time::sleep(Duration::from_secs(args.seconds)) => {}
-        _ = stop => {}
-    }
-    let talked = start.elapsed();
-    load.finish(tally).await;
-    network.check(&links, tally);
-    talked
 }
 
 /// Raises the process's limit of open files if it has to be, and can.
 fn check_file_limit(graph: &Graph) -> Result<(), Failure> {
-    let needed = graph.nodes() + 2 * graph.edges().len() + OTHER_FILES;
+    let needed = graph.nodes() + 2 * graph.edges().len() + scenes::FILES + OTHER_FILES;
     match rlimit::increase_nofile_limit(needed as u64) {
         Ok(limit) if limit < needed as u64 => Err(Failure::new(
             Exit::Failed,

@@ -40,8 +40,20 @@ fn every_message_reaches_every_node_once() {
     let report = document(&output);
     assert_eq!(output.status.code(), Some(0), "R1 R23: {report}");
     assert_eq!(text(&output.stderr), "");
-    let names =
-        ["bytes_received", "bytes_sent", "connections", "echo", "errors", "gossip", "handshake_ms", "nodes", "seconds"];
+    let names = [
+        "bytes_received",
+        "bytes_sent",
+        "connections",
+        "echo",
+        "errors",
+        "flood",
+        "gossip",
+        "handshake_ms",
+        "isolation",
+        "nodes",
+        "seconds",
+        "shares",
+    ];
     assert_eq!(fields(&report), names);
     assert_eq!((&report["nodes"], &report["seconds"], &report["connections"]), (&4.into(), &1.into(), &6.into()));
     assert_eq!(report["errors"], Value::Array(Vec::new()));
@@ -66,6 +78,36 @@ fn every_message_reaches_every_node_once() {
 }
 
 #[test]
+fn the_scenes_show_shares_isolation_and_a_flood() {
+    let output = run(&["--nodes", "2", "--seconds", "2", "--json"]);
+    let report = document(&output);
+    assert_eq!(output.status.code(), Some(0), "{report}");
+
+    let shares = &report["shares"];
+    assert_eq!(fields(shares), ["bytes", "percent", "weights"]);
+    assert_eq!(shares["weights"], serde_json::json!([10, 5, 1]));
+    for (number, due) in [62.5, 31.25, 6.25].into_iter().enumerate() {
+        let percent = shares["percent"][number].as_f64().expect("a number");
+        assert!((percent - due).abs() <= due * 0.15, "R17: {shares}");
+        assert!(shares["bytes"][number].as_u64().expect("a number") > 0);
+    }
+
+    let isolation = &report["isolation"];
+    assert_eq!(fields(isolation), ["before_us", "during_us", "sleep_ms", "waiting"]);
+    let times = ["before_us", "during_us"].map(|times| quantiles(&isolation[times]));
+    assert!(times.iter().all(|(median, most)| 0.0 < *median && median <= most), "{isolation}");
+    assert_eq!(isolation["sleep_ms"], 1000);
+    assert!(isolation["waiting"].as_u64().expect("a number") > 0, "{isolation}");
+
+    let flood = &report["flood"];
+    assert_eq!(fields(flood), ["by", "others_answered", "pings", "reason"]);
+    assert_eq!(flood["reason"], serde_json::json!({"code": 2, "name": "breach of protocol"}), "R27");
+    assert_eq!(flood["by"], "local");
+    assert!(flood["pings"].as_u64().expect("a number") > 64, "R27: 64 at once are allowed: {flood}");
+    assert!(flood["others_answered"].as_u64().expect("a number") >= 2, "{flood}");
+}
+
+#[test]
 fn the_smallest_network_is_summed_up_for_people() {
     let output = run(&["--nodes", "2", "--seconds", "1", "--seed", "7"]);
     let table = text(&output.stdout);
@@ -73,6 +115,10 @@ fn the_smallest_network_is_summed_up_for_people() {
     assert_eq!(text(&output.stderr), "", "no progress where there is no terminal");
     assert!(table.starts_with("2 nodes, 1 encrypted connection over"), "{table}");
     assert!(table.contains("\nok  ") && table.contains("capmux demo --nodes 2 --seed 7"), "{table}");
+    for section in ["Three protocols fill a link", "A handler sleeps", "A peer floods its node"] {
+        assert!(table.contains(section), "{table}");
+    }
+    assert!(table.contains("disconnected by its node: breach of protocol (0x02), after"), "{table}");
     assert!(!table.contains('\u{1b}'), "no colours where there is no terminal");
 }
 
@@ -126,6 +172,7 @@ fn an_interrupt_ends_with_the_summary_of_what_was_done() {
     assert_eq!(output.status.code(), Some(0), "{report}");
     assert!(report["seconds"].as_u64().expect("a number") < 600);
     assert_eq!(report["gossip"]["deliveries"], report["gossip"]["expected_deliveries"]);
+    assert!(report["flood"].is_null() && report["isolation"].is_null(), "cut short is null: {report}");
     let measured = report["echo"]["messages"].as_u64().expect("a number") > 0;
     assert_eq!(report["echo"]["rtt_us"]["p50"].is_null(), !measured, "what was not measured is null");
 }

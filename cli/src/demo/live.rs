@@ -10,6 +10,7 @@ use tokio::time::sleep;
 use super::Args;
 use super::network::Network;
 use super::report::duration;
+use super::scenes::Board;
 use super::tally::{Counts, Tally, Times};
 
 /// Ten pictures a second.
@@ -37,16 +38,17 @@ impl View {
     }
 
     /// Draws until it is dropped.
-    pub(super) async fn show(&self, network: &Network, tally: &Tally) -> Infallible {
+    pub(super) async fn show(&self, network: &Network, tally: &Tally, board: &Board) -> Infallible {
         let Some(bar) = &self.bar else { return std::future::pending().await };
         loop {
-            self.draw(bar, network, tally);
+            self.draw(bar, network, tally, board);
             sleep(REFRESH).await;
         }
     }
 
-    fn draw(&self, bar: &ProgressBar, network: &Network, tally: &Tally) {
+    fn draw(&self, bar: &ProgressBar, network: &Network, tally: &Tally, board: &Board) {
         let traffic = network.traffic();
+        let [shares, isolation, flood] = board.read();
         let counts = tally.lock();
         let talked = counts.begun.map_or(Duration::ZERO, |begun| begun.elapsed());
         bar.set_position(u64::try_from(talked.as_millis()).unwrap_or(u64::MAX).min(self.seconds * 1000));
@@ -58,11 +60,14 @@ impl View {
             ),
             ("gossip", gossip(&counts)),
             ("traffic", format!("{} in {} frames", HumanBytes(traffic.bytes_sent), HumanCount(traffic.messages_sent))),
+            ("shares", shares),
+            ("isolation", isolation),
+            ("flood", flood),
             ("errors", counts.errors.len().to_string()),
         ];
         drop(counts);
         let shown =
-            lines.map(|(name, text)| format!("  {} {text}", console::style(format!("{name:<8}")).for_stderr().dim()));
+            lines.map(|(name, text)| format!("  {} {text}", console::style(format!("{name:<9}")).for_stderr().dim()));
         bar.set_message(shown.join("\n"));
         bar.tick();
     }

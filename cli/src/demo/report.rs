@@ -10,6 +10,8 @@ use serde::Serialize;
 
 use super::graph::Graph;
 use super::load::ECHO_BYTES;
+use super::scenes::Played;
+use super::sections::{self, Flood, Isolation, Shares};
 use super::tally::{Counts, Times};
 use crate::exit::{Exit, Failure};
 
@@ -21,6 +23,7 @@ pub(super) struct Outcome {
     pub(super) asked: Duration,
     pub(super) talked: Duration,
     pub(super) traffic: Traffic,
+    pub(super) played: Played,
     pub(super) counts: Counts,
 }
 
@@ -42,6 +45,10 @@ pub(super) struct Report {
     gossip: Gossip,
     bytes_sent: u64,
     bytes_received: u64,
+    /// Null, as are the next two, where it was cut short or failed.
+    shares: Option<Shares>,
+    isolation: Option<Isolation>,
+    flood: Option<Flood>,
     pub(super) errors: Vec<String>,
 }
 
@@ -61,13 +68,13 @@ struct Gossip {
 
 /// `null` where nothing was measured.
 #[derive(Debug, Serialize)]
-struct Quantiles {
+pub(super) struct Quantiles {
     p50: Option<f64>,
     p99: Option<f64>,
 }
 
 impl Quantiles {
-    fn new(times: &Times, unit_us: f64) -> Self {
+    pub(super) fn new(times: &Times, unit_us: f64) -> Self {
         let quantile = |share| times.quantile_us(share).map(|time| time as f64 / unit_us);
         Self { p50: quantile(0.5), p99: quantile(0.99) }
     }
@@ -75,7 +82,7 @@ impl Quantiles {
 
 impl Report {
     pub(super) fn new(outcome: &Outcome) -> Self {
-        let Outcome { counts, traffic, .. } = outcome;
+        let Outcome { counts, traffic, played, .. } = outcome;
         let talked = if outcome.was_cut() { outcome.talked } else { outcome.asked };
         Self {
             nodes: outcome.graph.nodes(),
@@ -91,6 +98,9 @@ impl Report {
             },
             bytes_sent: traffic.bytes_sent,
             bytes_received: traffic.bytes_received,
+            shares: played.shares.as_ref().map(Shares::new),
+            isolation: played.isolation.as_ref().map(Isolation::new),
+            flood: played.flood.as_ref().map(Flood::new),
             errors: counts.errors.clone(),
         }
     }
@@ -111,8 +121,9 @@ pub(super) fn table(report: &Report, outcome: &Outcome) -> String {
     };
     introduction(report, outcome).into_iter().for_each(&mut line);
     line(String::new());
-    line(style(format!("  {:<12}{:>10}{:>10}", "", "median", "99 %")).dim().to_string());
+    line(heading("median", "99 %"));
     measured(report, outcome).into_iter().for_each(&mut line);
+    sections::of(&outcome.played).into_iter().for_each(&mut line);
     line(String::new());
     verdict(report, outcome).into_iter().for_each(&mut line);
     text
@@ -166,7 +177,12 @@ fn measured(report: &Report, outcome: &Outcome) -> Vec<String> {
     ]
 }
 
-fn row(name: &str, times: &Times, what: String) -> String {
+/// The names of the columns.
+pub(super) fn heading(first: &str, second: &str) -> String {
+    style(format!("  {:<12}{first:>10}{second:>10}", "")).dim().to_string()
+}
+
+pub(super) fn row(name: &str, times: &Times, what: String) -> String {
     let time = |share| times.quantile_us(share).map_or("-".to_owned(), duration);
     format!("  {name:<12}{:>10}{:>10}   {what}", time(0.5), time(0.99))
 }
@@ -201,7 +217,7 @@ pub(super) fn duration(us: u64) -> String {
 }
 
 /// A number of things, with the plural that it takes.
-fn plural(number: usize, thing: &str) -> String {
+pub(super) fn plural(number: usize, thing: &str) -> String {
     format!("{number} {thing}{}", if number == 1 { "" } else { "s" })
 }
 

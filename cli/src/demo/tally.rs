@@ -16,11 +16,11 @@ const SHOWN_ERRORS: usize = 20;
 pub(super) struct Times(Histogram<u64>);
 
 impl Times {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self(Histogram::new_with_max(60_000_000, 3).expect("the bounds are valid"))
     }
 
-    fn record(&mut self, time: Duration) {
+    pub(super) fn record(&mut self, time: Duration) {
         self.0.saturating_record(u64::try_from(time.as_micros()).unwrap_or(u64::MAX));
     }
 

@@ -1,0 +1,159 @@
+//! Three scenes beside the network, on connections of their own: shares by weight, a handler that sleeps, a flood.
+//!
+//! They take little of the processor, so that the figures of the network stay what they are: the link that is filled is
+//! a slow one, and the flood is short.
+
+pub(super) mod flood;
+pub(super) mod isolation;
+pub(super) mod shares;
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use capmux::{NodeKey, Peer, Protocol, Server};
+use tokio::sync::watch;
+use tokio::task::{JoinError, JoinHandle};
+use tokio::time::{Instant, sleep_until};
+
+use super::tally::Tally;
+use flood::Flood;
+use isolation::Isolation;
+use shares::Shares;
+
+/// The most listeners and connections of all scenes at a time.
+pub(super) const FILES: usize = 13;
+
+/// No scene needs longer.
+const LONGEST: Duration = Duration::from_secs(10);
+
+/// How long whatever a scene waits for at its end may take.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// What came of the scenes; `None` where one was cut short before there was something to tell, or failed.
+#[derive(Debug, Default)]
+pub(super) struct Played {
+    pub(super) shares: Option<Shares>,
+    pub(super) isolation: Option<Isolation>,
+    pub(super) flood: Option<Flood>,
+}
+
+/// What a scene has come to, or the error for the demo's list.
+type Outcome<T> = Result<Option<T>, String>;
+
+/// The running scenes.
+pub(super) struct Scenes {
+    stopped: watch::Sender<bool>,
+    shares: JoinHandle<Outcome<Shares>>,
+    isolation: JoinHandle<Outcome<Isolation>>,
+    flood: JoinHandle<Outcome<Flood>>,
+}
+
+impl Scenes {
+    /// Starts all scenes, which end after `time` or sooner.
+    pub(super) fn start(time: Duration, board: &Board) -> Self {
+        let stopped = watch::Sender::new(false);
+        let start = Instant::now();
+        let cue = || Cue { start, end: start + time.min(LONGEST), stopped: stopped.subscribe() };
+        Self {
+            shares: tokio::spawn(shares::play(cue(), board.line(0))),
+            isolation: tokio::spawn(isolation::play(cue(), board.line(1))),
+            flood: tokio::spawn(flood::play(cue(), board.line(2))),
+            stopped,
+        }
+    }
+
+    /// Ends the scenes at once.
+    pub(super) fn stop(&self) {
+        self.stopped.send_replace(true);
+    }
+
+    /// Waits for the scenes, and notes what went wrong.
+    pub(super) async fn finish(self, tally: &Tally) -> Played {
+        let Self { shares, isolation, flood, stopped: _running } = self;
+        Played {
+            shares: noted("shares", shares.await, tally),
+            isolation: noted("isolation", isolation.await, tally),
+            flood: noted("flood", flood.await, tally),
+        }
+    }
+}
+
+fn noted<T>(scene: &str, outcome: Result<Outcome<T>, JoinError>, tally: &Tally) -> Option<T> {
+    outcome.unwrap_or_else(|error| Err(error.to_string())).unwrap_or_else(|error| {
+        tally.error(format!("{scene}: {error}"));
+        None
+    })
+}
+
+/// When a scene begins and ends.
+#[derive(Debug, Clone)]
+struct Cue {
+    start: Instant,
+    end: Instant,
+    stopped: watch::Receiver<bool>,
+}
+
+impl Cue {
+    /// Half-time.
+    fn middle(&self) -> Instant {
+        self.start + (self.end - self.start) / 2
+    }
+
+    /// Waits until then; `false` when the scene is to end at once.
+    async fn wait_until(&mut self, time: Instant) -> bool {
+        tokio::select! {
+            biased;
+            _ = self.stopped.wait_for(|stopped| *stopped) => false,
+            () = sleep_until(time) => true,
+        }
+    }
+
+    fn is_stopped(&self) -> bool {
+        *self.stopped.borrow()
+    }
+}
+
+/// A line for each scene, for the live view.
+#[derive(Debug, Default)]
+pub(super) struct Board {
+    lines: Arc<Mutex<[String; 3]>>,
+}
+
+impl Board {
+    pub(super) fn read(&self) -> [String; 3] {
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn line(&self, number: usize) -> Line {
+        Line { lines: self.lines.clone(), number }
+    }
+}
+
+/// One line of the board.
+struct Line {
+    lines: Arc<Mutex<[String; 3]>>,
+    number: usize,
+}
+
+impl Line {
+    fn write(&self, text: String) {
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner)[self.number] = text;
+    }
+}
+
+/// A node that listens.
+async fn node(name: &str, protocols: impl IntoIterator<Item = Protocol>) -> Result<Server, String> {
+    let builder = Server::builder(NodeKey::random()).client_id(name).listen(([127, 0, 0, 1], 0).into());
+    let builder = protocols.into_iter().fold(builder, capmux::ServerBuilder::protocol);
+    builder.start().await.map_err(|error| format!("cannot start the node {name}: {error}"))
+}
+
+async fn connect(from: &Server, to: &Server) -> Result<Peer, String> {
+    let enode = to.enode().ok_or("a node does not listen")?;
+    from.dial(&enode).await.map_err(|ending| format!("cannot connect: {ending}"))
+}
+
+/// Notices a connection that has ended by itself.
+fn check(peer: &Peer) -> Result<(), String> {
+    peer.ending().map_or(Ok(()), |ending| Err(format!("the connection ended: {ending}")))
+}

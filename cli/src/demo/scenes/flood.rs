@@ -1,0 +1,192 @@
+//! A peer that floods its node with Pings is disconnected, and the node's other peers do not notice.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use capmux::p2p::{BaseMessage, Hello, MAX_MESSAGE_SIZE, MessageId, P2P_VERSION};
+use capmux::{
+    Capability, Connection, DisconnectReason, Ending, Enode, Event, EventStream, NodeId, NodeKey, Party, Peer,
+    PeerError, Server, connect_tcp,
+};
+use capmux_echo::Echo;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout};
+
+use super::{Cue, Line, Outcome, PATIENCE, check, connect, node};
+
+/// How many other peers the node has.
+pub(in crate::demo) const OTHERS: usize = 2;
+
+/// The pause between two requests of another peer, and their size.
+const ECHO_EVERY: Duration = Duration::from_millis(10);
+const ECHO_BYTES: usize = 256;
+
+/// How the flooder ended.
+#[derive(Debug)]
+pub(in crate::demo) struct Flood {
+    /// What it was told.
+    pub(in crate::demo) reason: DisconnectReason,
+    /// Who ended it, as the node sees it.
+    pub(in crate::demo) by: Party,
+    /// How many Pings it got rid of, and in what time, until it was told.
+    pub(in crate::demo) pings: u64,
+    pub(in crate::demo) took: Duration,
+    /// How many requests of the others the node has answered since the flood began.
+    pub(in crate::demo) others_answered: u64,
+}
+
+pub(super) async fn play(mut cue: Cue, line: Line) -> Outcome<Flood> {
+    let target = node("target", [capmux_echo::protocol()]).await?;
+    let mut others = Others::start(&target, &cue).await?;
+    line.write("not yet".to_owned());
+    let mut flooded = None;
+    if cue.wait_until(cue.middle()).await {
+        let before = others.answered();
+        let flood = timeout(PATIENCE, flood_and_watch(&target)).await;
+        let flood = flood.map_err(|_| format!("the flooder was not disconnected within {PATIENCE:?}"))??;
+        line.write(flood.line());
+        flooded = Some((before, flood));
+    }
+    cue.wait_until(cue.end).await;
+    others.finish().await?;
+    target.shutdown().await;
+    let Some((before, mut flood)) = flooded else { return Ok(None) };
+    let since: Vec<_> = others.answered().into_iter().zip(before).map(|(now, before)| now - before).collect();
+    flood.others_answered = since.iter().sum();
+    if since.contains(&0) && !cue.is_stopped() {
+        return Err("another peer was answered nothing any more".to_owned());
+    }
+    if (flood.reason, flood.by) != (DisconnectReason::ProtocolError, Party::Local) {
+        return Err(format!("the flooder was disconnected by {}: {}", flood.by, flood.reason));
+    }
+    Ok(Some(flood))
+}
+
+impl Flood {
+    fn line(&self) -> String {
+        format!("disconnected after {} Pings: {} ({:#04x})", self.pings, self.reason, self.reason.code())
+    }
+}
+
+/// The other peers, which ask all the time.
+struct Others {
+    servers: Vec<Server>,
+    peers: Vec<Peer>,
+    answered: Vec<Arc<AtomicU64>>,
+    tasks: JoinSet<Result<(), String>>,
+}
+
+impl Others {
+    async fn start(target: &Server, cue: &Cue) -> Result<Self, String> {
+        let mut others = Self { servers: Vec::new(), peers: Vec::new(), answered: Vec::new(), tasks: JoinSet::new() };
+        for _ in 0..OTHERS {
+            let (protocol, echo) = Echo::new();
+            let server = node("other", [protocol]).await?;
+            let peer = connect(&server, target).await?;
+            let answered = Arc::<AtomicU64>::default();
+            others.tasks.spawn(ask(echo, peer.clone(), answered.clone(), cue.clone()));
+            others.servers.push(server);
+            others.peers.push(peer);
+            others.answered.push(answered);
+        }
+        Ok(others)
+    }
+
+    fn answered(&self) -> Vec<u64> {
+        self.answered.iter().map(|answered| answered.load(Ordering::Relaxed)).collect()
+    }
+
+    /// Waits until they have asked all that they ask.
+    async fn finish(&mut self) -> Result<(), String> {
+        while let Some(done) = self.tasks.join_next().await {
+            done.map_err(|error| error.to_string())??;
+        }
+        self.peers.iter().try_for_each(check)?;
+        for server in &self.servers {
+            server.shutdown().await;
+        }
+        Ok(())
+    }
+}
+
+async fn ask(echo: Echo, peer: Peer, answered: Arc<AtomicU64>, mut cue: Cue) -> Result<(), String> {
+    // The last answers come after the flood, however short the scene is.
+    while cue.wait_until(Instant::now() + ECHO_EVERY).await {
+        let answer = timeout(PATIENCE, echo.request(&peer, vec![7; ECHO_BYTES])).await;
+        answer
+            .map_err(|_| format!("another peer had no reply within {PATIENCE:?}"))?
+            .map_err(|error| format!("another peer had no reply: {error}"))?;
+        answered.fetch_add(1, Ordering::Relaxed);
+        if Instant::now() >= cue.end {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// Floods the node until it disconnects the flooder, which must then know why.
+async fn flood_and_watch(target: &Server) -> Result<Flood, String> {
+    let events = target.events();
+    let key = NodeKey::random();
+    let enode = target.enode().ok_or("the node does not listen")?;
+    let (told, pings, took) = flood(&key, &enode).await?;
+    let ending = dropped(events, key.public_key().node_id()).await?;
+    let reason = told.filter(|told| ending.reason() == Some(*told));
+    let reason = reason.ok_or_else(|| format!("the flooder was told {told:?}, and its node says: {ending}"))?;
+    Ok(Flood { reason, by: ending.by(), pings, took, others_answered: 0 })
+}
+
+/// How the node says that this peer has ended.
+async fn dropped(mut events: EventStream, id: NodeId) -> Result<Ending, String> {
+    while let Some(event) = events.recv().await {
+        match event {
+            Event::Dropped { peer, ending, .. } if peer.id() == id => return Ok(ending),
+            _ => {}
+        }
+    }
+    Err("the node is gone".to_owned())
+}
+
+/// Says Hello, and then nothing but Pings until the node has had enough. Returns what it was told, after how many
+/// Pings, and how long they took.
+async fn flood(key: &NodeKey, enode: &Enode) -> Result<(Option<DisconnectReason>, u64, Duration), String> {
+    let failed = |error: PeerError| format!("the flooder: {}", crate::exit::chain(&error));
+    let mut connection = greet(key, enode).await.map_err(failed)?;
+    let (start, mut pings) = (Instant::now(), 0);
+    let mut is_open = true;
+    loop {
+        let frame = tokio::select! {
+            biased;
+            frame = connection.recv_frame(MAX_MESSAGE_SIZE) => Some(frame.map_err(failed)?),
+            () = std::future::ready(()), if is_open => None,
+        };
+        match frame {
+            Some(mut content) => {
+                if MessageId::take(&mut content) == Some(MessageId::DISCONNECT) {
+                    return Ok((DisconnectReason::from_data(&content), pings, start.elapsed()));
+                }
+            }
+            // A node that no longer listens has said why.
+            None => {
+                is_open = connection.send_base(BaseMessage::Ping).await.is_ok();
+                pings += u64::from(is_open);
+            }
+        }
+    }
+}
+
+async fn greet(key: &NodeKey, enode: &Enode) -> Result<Connection, PeerError> {
+    let stream = connect_tcp(enode, PATIENCE).await?;
+    let mut connection = Connection::initiate(stream, key, enode.public_key).await?;
+    let hello = Hello {
+        version: P2P_VERSION,
+        client_id: "flooder".into(),
+        capabilities: Capability::new("echo", 1).into_iter().collect(),
+        listen_port: 0,
+        public_key: key.public_key(),
+    };
+    connection.send_hello(&hello).await?;
+    connection.recv_hello(&key.public_key()).await?;
+    Ok(connection)
+}
