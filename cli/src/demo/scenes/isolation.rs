@@ -14,8 +14,12 @@ use crate::demo::tally::Times;
 
 const NAME: &str = "sleeper";
 
-/// How many messages are sent to the sleeping handler: fewer than its inbox takes.
+/// How many messages are sent to the handler while it is awake, and again while it sleeps: fewer than its inbox takes.
+/// The same traffic in both halves leaves the sleep as the only difference.
 const MESSAGES: u32 = 200;
+
+/// So many fewer are sent in the second half, so that all of them are there before the sleep ends.
+const FEWER: u32 = 10;
 
 /// The pause between two requests, and their size.
 const ECHO_EVERY: Duration = Duration::from_millis(10);
@@ -35,7 +39,7 @@ pub(in crate::demo) struct Isolation {
 pub(super) async fn play(mut cue: Cue, line: Line) -> Outcome<Isolation> {
     let (echo_protocol, echo) = Echo::new();
     let [sent, read]: [Arc<AtomicU64>; 2] = Default::default();
-    let asking = node("asking", [echo_protocol, waking(&cue, &sent)]).await?;
+    let asking = node("asking", [echo_protocol, talking(&cue, &sent)]).await?;
     let sleeping = node("sleeping", [capmux_echo::protocol(), sleeper(&cue, &read)]).await?;
     let peer = connect(&asking, &sleeping).await?;
     let mut measured = Isolation { before: Times::new(), during: Times::new(), slept: Duration::ZERO, waiting: 0 };
@@ -98,7 +102,7 @@ fn waiting(sleeping: &Server, asking: &Server) -> usize {
     protocols.iter().find(|status| status.capability.name() == NAME).map_or(0, |status| status.inbox_messages)
 }
 
-/// Sleeps from the first message to the end of the scene, and reads the others then.
+/// Reads what comes, and sleeps from half-time to the end of the scene.
 fn sleeper(cue: &Cue, read: &Arc<AtomicU64>) -> Protocol {
     let (cue, read) = (cue.clone(), read.clone());
     Protocol::from_fn(NAME, 1, 1, move |_, mut channel: Channel| {
@@ -106,23 +110,24 @@ fn sleeper(cue: &Cue, read: &Arc<AtomicU64>) -> Protocol {
         async move {
             while channel.recv().await.is_some() {
                 read.fetch_add(1, Ordering::Relaxed);
-                cue.wait_until(cue.end).await;
+                if Instant::now() >= cue.middle() {
+                    cue.wait_until(cue.end).await;
+                }
             }
             Ok(())
         }
     })
 }
 
-/// Sends, from half-time on, what the other end is too sleepy to read.
-fn waking(cue: &Cue, sent: &Arc<AtomicU64>) -> Protocol {
+/// Sends all the time, whether the other end is awake or not.
+fn talking(cue: &Cue, sent: &Arc<AtomicU64>) -> Protocol {
     let (cue, sent) = (cue.clone(), sent.clone());
     Protocol::from_fn(NAME, 1, 1, move |_, mut channel: Channel| {
         let (mut cue, sent) = (cue.clone(), sent.clone());
         async move {
-            // All of them are there before the sleep ends.
-            let every = (cue.end - cue.middle()) / (MESSAGES + MESSAGES / 4);
-            for number in 0..MESSAGES {
-                if !cue.wait_until(cue.middle() + every * number).await {
+            let every = (cue.end - cue.start) / (2 * MESSAGES);
+            for number in 0..2 * MESSAGES - FEWER {
+                if !cue.wait_until(cue.start + every * number).await {
                     break;
                 }
                 channel.send(0, vec![7; 64]).await?;
