@@ -179,6 +179,7 @@ async fn a_peer_that_reads_nothing_of_a_broadcast_costs_a_queue_and_is_closed() 
     assert!(good_peer.ending().is_none(), "H61");
     let _good = soon(reading).await.unwrap();
     let unsent = stuck.status().unsent_messages;
+    assert!((4..=6).contains(&unsent), "H61: {unsent}");
 
     let waited = to_stuck.send(0, payload).await;
     assert_eq!(waited, Err(SendError::Timeout { limit: Duration::from_secs(10) }), "R15 H61");

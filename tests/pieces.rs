@@ -55,6 +55,7 @@ async fn pieces_before_another(size: usize) {
     }
     assert_eq!(total, size, "R19");
     assert!(pieces >= size.div_ceil(CHUNK), "R19: no piece is larger than what was set");
+    assert_eq!(bulk.sender().capacity_bytes(), MAX_MESSAGE_SIZE, "R15 R19: its room is given back");
     assert!(peer.ending().is_none(), "R19");
 }
 

@@ -162,6 +162,17 @@ async fn receipts_fail_at_once_when_the_server_is_aborted() {
 }
 
 #[tokio::test]
+async fn an_abort_gives_handlers_no_time() {
+    let stubborn = Protocol::from_fn("aaa", 1, 1, |_peer, _channel| std::future::pending());
+    let server = start(listening().protocol(stubborn)).await;
+    let _raw = Raw::greet(&server, &NodeKey::random(), A).await;
+    let since = Instant::now();
+    soon(server.abort()).await;
+    // The server cuts off what is left after 100 ms; a peer that is aborted itself does not come to that.
+    assert!(since.elapsed() < Duration::from_millis(900), "R63: {:?}", since.elapsed());
+}
+
+#[tokio::test]
 async fn an_abort_cuts_a_shutdown_short() {
     let (server, _raw, peer, receipts) = stuck_server().await;
     // It is given a second to drain the queue, and another for the Disconnect.

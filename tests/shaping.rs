@@ -1,4 +1,5 @@
-//! Byte rates over real sockets. They are about real time, so these tests take some: what does not keep the machine busy runs at once.
+//! Byte rates over real sockets. They are about real time, so these tests take some: what does not keep the machine busy
+//! runs at once.
 
 mod support;
 

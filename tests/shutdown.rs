@@ -60,14 +60,16 @@ async fn a_shutdown_under_load_tells_every_peer_and_leaves_no_descriptor() {
     let (at_stuck, to_stuck) = soon(opened.next()).await;
     let pending = fill_pending(&server).await;
     settle().await;
-    for (_, _, channel, _) in &clients {
-        (0..200).for_each(|number| channel.try_send(0, noise(number, 5000)).expect("there is a place"));
-    }
     let load = noise(1, 1 << 20);
     while to_stuck.try_send(0, load.clone()) != Err(SendError::Full) {
         settle().await;
     }
 
+    // More than the kernel holds: most is still queued when the shutdown begins.
+    let burst = noise(2, 64 * 1024);
+    for (_, _, channel, _) in &clients {
+        (0..200).for_each(|_| channel.try_send(0, burst.clone()).expect("there is a place"));
+    }
     let since = Instant::now();
     soon(server.shutdown()).await;
     let took = since.elapsed();
