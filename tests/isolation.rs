@@ -10,9 +10,9 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use capmux::testing::{self, expect_message, manual};
-use capmux::{Channel, ExitPolicy, NodeKey, Peer, Protocol, Server};
+use capmux::{Channel, Event, ExitPolicy, NodeKey, Peer, Protocol, Server};
 use support::raw::{Raw, drip};
-use support::{added, deaf, dial, echo, listening, noise, soon, start};
+use support::{deaf, dial, echo, event, listening, noise, soon, start};
 use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep};
 
@@ -75,7 +75,7 @@ impl Client {
         let client = start(node).await;
         let mut events = server.events();
         let at_client = dial(&client, server).await;
-        added(&mut events).await;
+        while !matches!(event(&mut events).await, Event::Added { peer, .. } if peer.id() == client.id()) {}
         let talk = soon(talks.next()).await.1;
         let bad = match &mut bads {
             Some(opened) => Some(soon(opened.next()).await.1),
@@ -177,6 +177,32 @@ fn blocking(burst: usize, blocked: &Arc<AtomicUsize>) -> Protocol {
     })
 }
 
+/// A thread that gives the runtime something to do each millisecond, as any server has that is not idle.
+///
+/// Without it nobody may be left to look at the sockets: tokio wakes one thread for them, that thread runs the handler
+/// which they woke and is blocked by it, and tokio wakes no other to take over until something else is to be done.
+struct Pulse(Arc<AtomicBool>);
+
+impl Pulse {
+    fn start() -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let (stopped, runtime) = (stop.clone(), tokio::runtime::Handle::current());
+        std::thread::spawn(move || {
+            while !stopped.load(Ordering::Relaxed) {
+                runtime.spawn(async {});
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        });
+        Self(stop)
+    }
+}
+
+impl Drop for Pulse {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// Waits until the handler has come to this point.
 async fn reached(blocked: &AtomicUsize, point: usize) {
     soon(async {
@@ -190,6 +216,7 @@ async fn reached(blocked: &AtomicUsize, point: usize) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_handler_that_blocks_its_thread_disturbs_no_other_peer() {
     let _alone = ALONE.lock().await;
+    let _pulse = Pulse::start();
     for burst in [0, 50] {
         let blocked = Arc::default();
         let (_server, mut honest, beside) = scene(blocking(burst, &blocked)).await;
@@ -204,6 +231,7 @@ async fn a_handler_that_blocks_its_thread_disturbs_no_other_peer() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_handler_that_blocks_its_thread_disturbs_no_other_protocol_of_its_peer() {
     let _alone = ALONE.lock().await;
+    let _pulse = Pulse::start();
     for burst in [0, 50] {
         let blocked = Arc::default();
         let (_server, _, mut beside) = scene(blocking(burst, &blocked)).await;
@@ -218,10 +246,11 @@ async fn a_handler_that_blocks_its_thread_disturbs_no_other_protocol_of_its_peer
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_reader_that_a_blocking_handler_has_woken_does_not_wait_for_it() {
     let _alone = ALONE.lock().await;
+    let _pulse = Pulse::start();
     let blocked = Arc::default();
     let (_server, _, mut beside) = scene(blocking(0, &blocked).inbox_messages(2)).await;
-    // While it blocks, its inbox is full; then it takes the last message that wakes the reader, and blocks again.
-    for _ in 0..5 {
+    // While it blocks, its inbox is full and a message waits; then it takes one, which wakes the reader, and blocks again.
+    for _ in 0..4 {
         beside.bad().send(0, "block").await.unwrap();
     }
     reached(&blocked, 3).await;

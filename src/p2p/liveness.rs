@@ -195,7 +195,8 @@ impl Liveness {
 
     pub(super) fn ping_written(&mut self, at: Instant) {
         if let Some(ping @ Outstanding { is_written: false, .. }) = &mut self.ping {
-            *ping = Outstanding { since: at, is_written: true };
+            // It may have been written in a pause that has been excused since.
+            *ping = Outstanding { since: at.max(ping.since), is_written: true };
         }
     }
 

@@ -317,7 +317,9 @@ impl FrameReader {
     fn poll_fill(&mut self, context: &mut Context<'_>, most: usize) -> Poll<io::Result<usize>> {
         let missing = self.missing();
         if missing > OWN_BUFFER || self.buffer.len() > OWN_BUFFER {
-            self.buffer.reserve(self.growth());
+            if self.buffer.len() == self.buffer.capacity() {
+                self.buffer.reserve(self.growth());
+            }
             let room = missing.min(self.buffer.capacity() - self.buffer.len()).min(most);
             return pin!(self.io.read_buf(&mut (&mut self.buffer).limit(room))).poll(context);
         }
