@@ -5,7 +5,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::time::{Instant, sleep_until};
 
 use super::budget::Account;
@@ -149,7 +148,7 @@ impl Inbox {
         drop(state);
         self.account.discharge(message.payload.len());
         if let Some(reader) = resumed {
-            wake_for_any_thread(reader);
+            reader.wake();
         }
         Poll::Ready(Some(message))
     }
@@ -207,17 +206,6 @@ impl Inbox {
     /// No code that can panic runs under the lock.
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Wakes a task so that any thread can run it. The task that a handler has woken last stays with the handler's thread,
-/// and would wait for as long as that is blocked; so something else is woken after it.
-fn wake_for_any_thread(task: Waker) {
-    task.wake();
-    if let Ok(runtime) = Handle::try_current()
-        && runtime.runtime_flavor() == RuntimeFlavor::MultiThread
-    {
-        runtime.spawn(async {});
     }
 }
 
