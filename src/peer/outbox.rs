@@ -3,23 +3,27 @@
 //! One task at a time owns the [`Wire`]: the writer while there is much to write, and otherwise whoever has a lone message,
 //! which then leaves without a task in between.
 
-use std::collections::VecDeque;
+mod queue;
+mod state;
+
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use bytes::Bytes;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::drr::RoundRobin;
 use super::ending::PeerError;
-use super::send::{ReceiptSender, SendError};
+use super::send::SendError;
 use super::wire::{Wire, Written};
-use crate::p2p::{BaseMessage, DisconnectReason, MessageId};
+use crate::p2p::{BaseMessage, DisconnectReason};
+use queue::Queue;
+pub(crate) use queue::{Outgoing, Piece, QueueLimits, Work};
+use state::State;
 
 /// So many bytes are sealed at a time: enough for one write call to carry a burst, little enough to let a control
 /// message or another protocol pass soon.
@@ -33,38 +37,6 @@ const BURST: Duration = Duration::from_micros(4);
 
 /// When the writer has been woken for so long and has not come, its thread is busy with something else.
 const LATE: Duration = Duration::from_millis(1);
-
-/// A message on its way out.
-#[derive(Debug)]
-pub(crate) struct Outgoing {
-    pub(crate) id: MessageId,
-    pub(crate) code: u64,
-    pub(crate) data: Bytes,
-    /// Compressed already, or not to be.
-    pub(crate) is_final: bool,
-    pub(crate) receipt: Option<ReceiptSender>,
-    /// When it was queued, for those whose time is taken.
-    pub(crate) queued: Option<Instant>,
-}
-
-/// A part of a message.
-#[derive(Debug)]
-pub(crate) struct Piece {
-    pub(crate) id: MessageId,
-    /// The size of the message, with its first piece.
-    pub(crate) total: Option<usize>,
-    pub(crate) data: Bytes,
-    /// The message, with its last piece.
-    pub(crate) ends: Option<Box<Outgoing>>,
-}
-
-/// What the owner of the wire is to seal next.
-#[derive(Debug)]
-pub(crate) enum Work {
-    Base(BaseMessage),
-    Message(usize, Outgoing),
-    Piece(usize, Piece),
-}
 
 /// A message that was not taken on.
 #[derive(Debug)]
@@ -82,14 +54,6 @@ pub(crate) enum Close {
     Drain(Option<DisconnectReason>),
     /// Ahead of what is queued, which is dropped.
     Now(Option<DisconnectReason>),
-}
-
-/// The bounds and the weight of a queue.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct QueueLimits {
-    pub(crate) messages: usize,
-    pub(crate) bytes: usize,
-    pub(crate) weight: u16,
 }
 
 pub(crate) struct Outbox {
@@ -111,46 +75,6 @@ struct Lane {
     /// Those who wait for a place do so one behind the other.
     turn: tokio::sync::Mutex<()>,
     room: Notify,
-}
-
-struct State {
-    /// Absent while it is lent, and at the end.
-    wire: Option<Box<Wire>>,
-    queues: Box<[Queue]>,
-    turns: RoundRobin,
-    /// Messages in all queues.
-    queued: usize,
-    /// Messages that were taken on.
-    accepted: u64,
-    ping: bool,
-    pong: bool,
-    ping_written: Option<Instant>,
-    close: Option<Close>,
-    /// The wire is not wanted back.
-    is_over: bool,
-    last_write: Option<Instant>,
-    /// When the writer was woken, until it comes.
-    woken: Option<Instant>,
-}
-
-#[derive(Debug, Default)]
-struct Queue {
-    messages: VecDeque<Outgoing>,
-    bytes: usize,
-    /// How much of the first message has been taken in pieces.
-    offset: usize,
-    /// Senders that wait for a place.
-    waiting: usize,
-    /// The time of a message in this queue is being taken.
-    is_sampled: bool,
-}
-
-impl Queue {
-    fn has_room(&self, limits: &QueueLimits, size: usize) -> bool {
-        // What does not compress can be larger than the message that the limit has to hold.
-        let fits = self.messages.is_empty() || size <= limits.bytes.saturating_sub(self.bytes);
-        self.messages.len() < limits.messages && fits
-    }
 }
 
 impl Outbox {
@@ -411,34 +335,9 @@ impl Outbox {
         }
     }
 
-    /// The control lane first, then messages by turns.
+    /// Takes what is to be sealed next into the wire's list.
     fn take(&self, state: &mut State, wire: &mut Wire) {
-        wire.correct(|lane, bytes| state.turns.charge(lane, bytes));
-        let limit = wire.step().min(BATCH_BYTES);
-        let work = wire.work();
-        let State { queues, turns, queued, ping, pong, .. } = state;
-        let control = [(pong, BaseMessage::Pong), (ping, BaseMessage::Ping)];
-        work.extend(
-            control.into_iter().filter_map(|(flag, message)| std::mem::take(flag).then_some(Work::Base(message))),
-        );
-        let mut bytes = 0;
-        while bytes < limit {
-            let Some(lane) = turns.next(|lane| !queues[lane].messages.is_empty()) else { return };
-            let queue = &mut queues[lane];
-            let (item, size) = match self.chunk {
-                Some(chunk) if queue.messages[0].data.len() > chunk => queue.take_piece(lane, chunk.min(limit)),
-                _ => queue.take_message(lane),
-            };
-            turns.charge(lane, size as i64);
-            bytes += size;
-            if !matches!(&item, Work::Piece(_, Piece { ends: None, .. })) {
-                *queued -= 1;
-                if queue.waiting > 0 {
-                    self.lanes[lane].room.notify_one();
-                }
-            }
-            work.push(item);
-        }
+        state.take(wire, self.chunk, |lane| self.lanes[lane].room.notify_one());
     }
 
     /// No code that can panic runs under the lock.
@@ -455,62 +354,6 @@ pub(super) enum Next {
     Last(Option<DisconnectReason>),
     /// Give the wire back.
     Nothing,
-}
-
-impl State {
-    /// The wire, if a message can leave on it at once.
-    fn lend_idle(&mut self) -> Option<Box<Wire>> {
-        if self.queued > 0 || self.woken.is_some() || self.last_write.is_some_and(|last| last.elapsed() < BURST) {
-            return None;
-        }
-        self.wire.take_if(|wire| wire.is_idle() && wire.failed.is_none() && !wire.is_shaped())
-    }
-
-    fn has_work(&self) -> bool {
-        self.queued > 0 || self.ping || self.pong || self.close.is_some()
-    }
-
-    /// Empties the queues.
-    fn clear(&mut self) -> Vec<VecDeque<Outgoing>> {
-        self.queued = 0;
-        self.queues
-            .iter_mut()
-            .map(|queue| {
-                (queue.bytes, queue.offset) = (0, 0);
-                std::mem::take(&mut queue.messages)
-            })
-            .collect()
-    }
-}
-
-impl Queue {
-    fn take_message(&mut self, lane: usize) -> (Work, usize) {
-        let message = self.messages.pop_front().expect("the queue has a message, as was looked at");
-        let size = message.data.len();
-        self.bytes -= size;
-        self.is_sampled &= message.queued.is_none();
-        (Work::Message(lane, message), size)
-    }
-
-    /// Takes at most `chunk` bytes of the first message, and the message with the last of them.
-    fn take_piece(&mut self, lane: usize, chunk: usize) -> (Work, usize) {
-        let message = &self.messages[0];
-        let (id, total) = (message.id, (self.offset == 0).then_some(message.data.len()));
-        let end = message.data.len().min(self.offset + chunk);
-        let data = message.data.slice(self.offset..end);
-        let size = data.len();
-        let is_last = end == message.data.len();
-        self.offset = if is_last { 0 } else { end };
-        let ends = if is_last {
-            let message = self.messages.pop_front();
-            self.bytes -= end;
-            message.map(Box::new)
-        } else {
-            None
-        };
-        self.is_sampled &= ends.as_ref().is_none_or(|message| message.queued.is_none());
-        (Work::Piece(lane, Piece { id, total, data, ends }), size)
-    }
 }
 
 impl fmt::Debug for Outbox {
