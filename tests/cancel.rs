@@ -17,12 +17,12 @@ async fn full() -> (Scripted, Channel, Peer) {
     let (own, mut opened) = manual("aaa", 1, 4);
     let (scripted, peer) = greet(node().protocol(own.queue_messages(PLACES)), A).await;
     let (_, channel) = opened.next().await;
-    channel.try_send(0, noise(1, PLUG)).unwrap();
+    channel.try_send(0, noise(1, PLUG)).expect("there is a place");
     while channel.capacity() < PLACES {
         tokio::task::yield_now().await;
     }
     for _ in 0..PLACES {
-        channel.try_send(1, "queued").unwrap();
+        channel.try_send(1, "queued").expect("there is a place");
     }
     (scripted, channel, peer)
 }

@@ -32,7 +32,7 @@ const COUNT: u32 = 400;
 fn stamped(sender: u32, number: u32) -> Bytes {
     let stamp = u64::from(sender) << 32 | u64::from(number);
     let length = match WAYS[sender as usize % WAYS.len()] {
-        Way::Large if number % 8 == 0 => 40_000,
+        Way::Large if number.is_multiple_of(8) => 40_000,
         _ => stamp as usize * 517 % 2048,
     };
     [&stamp.to_be_bytes()[..], &noise(stamp, length)].concat().into()

@@ -166,10 +166,12 @@ async fn an_abort_gives_handlers_no_time() {
     let stubborn = Protocol::from_fn("aaa", 1, 1, |_peer, _channel| std::future::pending());
     let server = start(listening().protocol(stubborn)).await;
     let _raw = Raw::greet(&server, &NodeKey::random(), A).await;
-    let since = Instant::now();
+    let (peer, since) = (server.peers().remove(0), Instant::now());
     soon(server.abort()).await;
-    // The server cuts off what is left after 100 ms; a peer that is aborted itself does not come to that.
     assert!(since.elapsed() < Duration::from_millis(900), "R63: {:?}", since.elapsed());
+    // What the server has to cut off cannot tell why it ended.
+    let ending = peer.ending().expect("R63: it has ended");
+    assert!(matches!(ending.error(), capmux::PeerError::Aborted), "R63: {ending}");
 }
 
 #[tokio::test]

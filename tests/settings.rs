@@ -10,7 +10,7 @@ use capmux::{ByteRates, ProtocolError, ServerBuilder, StartError};
 use support::{capability, greet, noise, read_message, settle, sink, soon, start};
 
 async fn start_error(node: ServerBuilder) -> StartError {
-    node.start().await.err().expect("the server does not start")
+    node.start().await.expect_err("the server does not start")
 }
 
 #[tokio::test]

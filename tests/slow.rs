@@ -41,7 +41,7 @@ impl Subscriber for Log {
     fn event(&self, event: &Event<'_>) {
         let mut line = Line(String::new());
         event.record(&mut line);
-        self.0.lock().unwrap().push(line.0);
+        self.0.lock().expect("no test panics with it").push(line.0);
     }
 
     fn enter(&self, _span: &Id) {}
@@ -52,7 +52,7 @@ impl Subscriber for Log {
 impl Log {
     /// The slow deliveries so far.
     fn slow(&self) -> Vec<String> {
-        let lines = self.0.lock().unwrap();
+        let lines = self.0.lock().expect("no test panics with it");
         lines.iter().filter(|line| line.contains("a message was slow to leave")).cloned().collect()
     }
 }
@@ -72,9 +72,9 @@ async fn told_after(stall: Duration) -> Vec<String> {
     let log = Log::default();
     let _guard = tracing::subscriber::set_default(log.clone());
     let (mut scripted, channel, _) = scripted().await;
-    channel.try_send(0, noise(1, PLUG)).unwrap();
+    channel.try_send(0, noise(1, PLUG)).expect("there is a place");
     settle().await;
-    channel.try_send(1, "behind it").unwrap();
+    channel.try_send(1, "behind it").expect("there is a place");
     tokio::time::sleep(stall).await;
     assert_eq!(log.slow(), [""; 0], "R73: it is told when the time is known");
     read_message(&mut scripted.connection).await;

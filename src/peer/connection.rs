@@ -374,7 +374,8 @@ impl FrameWriter {
         while !self.is_idle() {
             std::future::poll_fn(|context| self.poll_write(context, usize::MAX)).await?;
         }
-        if self.buffer.capacity() > KEPT_BUFFER {
+        // What was written from its front is not in its capacity until it is reclaimed.
+        if self.buffer.try_reclaim(KEPT_BUFFER + 1) {
             self.buffer = BytesMut::new();
         }
         Ok(())

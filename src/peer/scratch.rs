@@ -54,7 +54,8 @@ pub(super) fn give_write_buffers(mut buffers: WriteBuffers) {
     buffers.frames.clear();
     buffers.work.clear();
     buffers.ends.clear();
-    if buffers.frames.capacity() <= KEPT_WRITE_BUFFER {
+    // What was written from its front is not in its capacity until it is reclaimed.
+    if !buffers.frames.try_reclaim(KEPT_WRITE_BUFFER + 1) {
         WRITE.set(buffers);
     }
 }
