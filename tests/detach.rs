@@ -76,7 +76,8 @@ async fn dropped(events: &mut EventStream) -> capmux::Ending {
 
 #[tokio::test]
 async fn the_others_go_on_after_a_handler_that_is_detached() {
-    for (how, told) in [("return", "finished"), ("fail", "it failed"), ("panic", "it panicked"), ("reason", "useless")] {
+    for (how, told) in [("return", "finished"), ("fail", "it failed"), ("panic", "it panicked"), ("reason", "useless")]
+    {
         let mut scene = scene(ExitPolicy::Detach).await;
         scene.first.send(0, how).await.unwrap();
         let (peer, of, ending) = handler_ended(&mut scene.events).await;
