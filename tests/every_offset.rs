@@ -22,7 +22,7 @@ fn descriptors() -> usize {
 fn assert_typed(ending: &Ending, cut: Cut, is_whole: bool, place: usize) {
     assert_eq!(ending.stage(), Stage::Session, "H30");
     match (cut, ending.error()) {
-        (_, PeerError::Closed { inside_message }) if cut == Cut::Fin || *inside_message == !is_whole => {
+        (_, PeerError::Closed { inside_message }) if cut == Cut::Fin || *inside_message != is_whole => {
             assert_eq!(*inside_message, !is_whole, "H30 R65: {cut:?} at {place}");
             assert_eq!(ending.by(), Party::Remote, "H30");
         }

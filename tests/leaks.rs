@@ -57,7 +57,7 @@ impl Scene {
         let (_, channel) = soon(self.opened.next()).await;
         channel.send(0, noise(round as u64, 2000)).await.expect("it lives");
         // Now one end hangs up, now the other.
-        if round % 2 == 0 { &at_client } else { &at_server }.disconnect(DisconnectReason::Requested);
+        if round.is_multiple_of(2) { &at_client } else { &at_server }.disconnect(DisconnectReason::Requested);
         assert_eq!(dropped(&mut self.events).await.0, at_server.id(), "R66");
         soon(at_client.closed()).await;
     }

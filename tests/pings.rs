@@ -116,7 +116,8 @@ async fn all_peers_are_pinged_at_once() {
     let times = soon(server.ping_all()).await;
     let mut pinged: Vec<_> = times.iter().map(|(peer, _)| peer.id()).collect();
     let mut expected: Vec<_> = clients.iter().map(capmux::Server::id).collect();
-    (pinged.sort(), expected.sort());
+    pinged.sort();
+    expected.sort();
     assert_eq!(pinged, expected, "R31: each once");
     assert!(times.iter().all(|(_, time)| time.as_ref().is_ok_and(|time| *time < secs(5))), "R31: {times:?}");
 }

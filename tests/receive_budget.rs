@@ -139,6 +139,8 @@ async fn hoarders_share_the_budget_and_a_peer_with_small_traffic_goes_on() {
     hoarders.iter().for_each(|hoarder| hoarder.flood(10 * KIB));
     let held = || hoarders.iter().map(Client::held).sum::<usize>();
     until(|| held() + 3 * 10 * KIB >= BUDGET + 3 * ALLOWANCE).await;
+    settle().await;
+    assert!(held() <= BUDGET + 3 * ALLOWANCE, "R10: the budget is for all of them together: {}", held());
     let (_client, mut talker) = scene.talker().await;
     talk(&mut talker, 300, 100).await;
     assert!(held() <= BUDGET + 3 * ALLOWANCE, "R10: the budget is for all of them together: {}", held());
