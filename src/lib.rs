@@ -44,7 +44,7 @@
 //! `default-features = false`.
 //!
 //! # Cancel safety
-//! [`Channel::recv`] loses no message when it is dropped, [`Channel::send`] has then either queued the message or not
+//! [`Channel::recv`] loses no message when it is dropped, [`Channel::send`] has then either taken on the message or not
 //! begun to. Neither can bring a connection out of step, at whatever byte it stands: handlers do not touch the socket.
 //! What a [`Connection`] reads loses nothing either; what it was writing goes on with the next call. Once `send` returns `Ok`, the message is written
 //! whole or the connection ends.
@@ -54,7 +54,9 @@
 //!   that is what it should be used for.
 //! - Delivery. A message that was accepted is lost when the connection ends before it is read at the other end.
 //! - Order between protocols. Messages of one protocol keep theirs.
-//! - That a handler which blocks its thread is interrupted: tokio cancels at an `await` only.
+//! - That a handler which blocks its thread is interrupted: tokio cancels at an `await` only. Others go on where the
+//!   runtime has a thread left for them, but tokio itself keeps the task that was woken last for the thread that is then
+//!   blocked, and may have no thread left that watches the sockets. Use `tokio::task::block_in_place` or `spawn_blocking`.
 
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;

@@ -244,24 +244,6 @@ async fn a_handler_that_blocks_its_thread_disturbs_no_other_protocol_of_its_peer
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_reader_that_a_blocking_handler_has_woken_does_not_wait_for_it() {
-    let _alone = ALONE.lock().await;
-    let _pulse = Pulse::start();
-    let blocked = Arc::default();
-    let (_server, _, mut beside) = scene(blocking(0, &blocked).inbox_messages(2)).await;
-    // While it blocks, its inbox is full and a message waits; then it takes one, which wakes the reader, and blocks again.
-    for _ in 0..4 {
-        beside.bad().send(0, "block").await.unwrap();
-    }
-    reached(&blocked, 3).await;
-    let since = Instant::now();
-    beside.talk.send(0, "ping").await.unwrap();
-    expect_message(&mut beside.talk, 1).await;
-    let elapsed = since.elapsed();
-    assert!(elapsed < BOUND, "the reader does not wait for the thread: {elapsed:?}");
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_peer_that_never_reads_disturbs_nobody() {
     let _alone = ALONE.lock().await;
     let streaming = Protocol::from_fn("bad", 1, 2, |_peer, channel| async move {

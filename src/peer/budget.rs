@@ -241,7 +241,7 @@ mod tests {
         let budget = Budget::new(6 * GRAIN + 1);
         let account = budget.account();
         let patience = Duration::from_secs(1);
-        timeout(patience, account.charge(ALLOWANCE + 7 * GRAIN, patience))
+        tokio::time::timeout(patience, account.charge(ALLOWANCE + 7 * GRAIN, patience))
             .await
             .expect("R10: nobody else holds any of it");
         assert_eq!((budget.used(), budget.limit()), (6 * GRAIN, 6 * GRAIN + 1), "R70");
