@@ -28,7 +28,7 @@ async fn pieces_before_another(size: usize) {
     let node = slow_link(node().chunk_size(CHUNK)).protocol(large(own)).protocol(other);
     let (mut scripted, peer) = greet(node, BOTH).await;
     let ((_, bulk), (_, small)) = (opened.next().await, others.next().await);
-    bulk.send(1, vec![9; size]).await.expect("sent");
+    bulk.send(1, noise(9, size)).await.expect("sent");
     let (mut pieces, mut total) = (0, 0);
     while total < size {
         if pieces % 100 == 50 {

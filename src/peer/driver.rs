@@ -19,6 +19,7 @@ use super::outbox::{Close, Outbox, QueueLimits};
 use super::reader::Reader;
 use super::send::{ChannelSender, SenderLane};
 use super::setup::{Config, Ready};
+use super::shaper::Paid;
 use super::wire::Wire;
 use super::writer::Writer;
 use super::{Links, Peer, PeerInner};
@@ -91,6 +92,7 @@ impl Driver {
             meters,
             account: account.clone(),
             shapers,
+            paid: Paid::default(),
             outbox: outbox.clone(),
             peer: peer.clone(),
             stall_timeout: timeouts.inbox_stall,

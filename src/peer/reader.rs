@@ -14,7 +14,7 @@ use super::connection::{FrameReader, Keep};
 use super::ending::PeerError;
 use super::inbox::{Inbox, Stalled};
 use super::outbox::Outbox;
-use super::shaper::Shapers;
+use super::shaper::{Paid, Shapers};
 use crate::metrics::{ProtocolMeter, Run};
 use crate::p2p::{Event, Session, TimerAction};
 
@@ -34,7 +34,9 @@ pub(super) struct Reader {
     pub(super) inboxes: Arc<[Arc<Inbox>]>,
     pub(super) meters: Arc<[Arc<ProtocolMeter>]>,
     pub(super) account: Arc<Account>,
+    /// The peer's, and all peers'.
     pub(super) shapers: [Arc<Shapers>; 2],
+    pub(super) paid: Paid,
     pub(super) outbox: Arc<Outbox>,
     pub(super) peer: Arc<PeerInner>,
     pub(super) stall_timeout: Duration,
@@ -222,14 +224,16 @@ impl Reader {
     }
 
     /// Waits until as many bytes as were read are within the rates.
-    async fn shape(&mut self, bytes: usize) {
-        for place in 0..self.shapers.len() {
-            if self.shapers[place].inbound.is_limited() {
-                let (shapers, since) = (self.shapers[place].clone(), Instant::now());
-                shapers.inbound.pass(bytes).await;
-                self.excuse(&mut Instant::now(), since);
-            }
+    async fn shape(&mut self, mut bytes: usize) {
+        if !self.shapers.iter().any(|shapers| shapers.inbound.is_limited()) {
+            return;
         }
+        let since = Instant::now();
+        let [peer, server] = &self.shapers;
+        while bytes > 0 {
+            bytes -= self.paid.pass([&peer.inbound, &server.inbound], bytes).await;
+        }
+        self.excuse(&mut Instant::now(), since);
     }
 }
 

@@ -14,7 +14,7 @@ use super::ending::PeerError;
 use super::outbox::{Outgoing, Piece, Work};
 use super::scratch::{self, WriteBuffers};
 use super::send::ReceiptSender;
-use super::shaper::Shapers;
+use super::shaper::{Paid, Shapers};
 use super::traffic::Counters;
 use crate::metrics::{ProtocolMeter, Run, Way};
 use crate::p2p::{BaseMessage, Chunking};
@@ -43,7 +43,9 @@ pub(crate) struct Wire {
     corrections: Box<[i64]>,
     sealed: u64,
     written: u64,
-    pub(super) shapers: [Arc<Shapers>; 2],
+    /// The peer's, and all peers'.
+    shapers: [Arc<Shapers>; 2],
+    paid: Paid,
     traffic: Counters,
     lanes: Arc<[Arc<ProtocolMeter>]>,
     /// Why nothing more can be written.
@@ -96,6 +98,7 @@ impl Wire {
             sealed: 0,
             written: 0,
             shapers,
+            paid: Paid::default(),
             traffic,
             lanes,
             failed: None,
@@ -118,6 +121,13 @@ impl Wire {
     /// How many bytes to seal at a time.
     pub(super) fn step(&self) -> usize {
         self.shapers.iter().map(|shapers| shapers.outbound.step()).min().unwrap_or(usize::MAX)
+    }
+
+    /// Waits until some of what is sealed is within the byte rates, and returns how much.
+    pub(super) async fn pass(&mut self) -> usize {
+        let [peer, server] = &self.shapers;
+        let wanted = self.frames.buffer.len();
+        self.paid.pass([&peer.outbound, &server.outbound], wanted).await
     }
 
     /// The list of work, to be filled and sealed.

@@ -43,23 +43,16 @@ impl Writer {
 
     async fn write_all(&self, wire: &mut Wire) -> Result<(), PeerError> {
         while !wire.is_idle() {
-            let step = wire.step().min(wire.unwritten());
-            if wire.is_shaped() {
-                for shapers in wire.shapers.clone() {
-                    shapers.outbound.pass(step).await;
-                }
-            }
-            // What is written short of the step was paid for, and goes with it.
-            let mut left = step;
-            while left > 0 {
+            let mut passes = wire.pass().await;
+            while passes > 0 || wire.unwritten() == 0 && !wire.is_idle() {
                 let before = wire.unwritten();
-                let write = std::future::poll_fn(|context| wire.poll_write(context, left));
+                let write = std::future::poll_fn(|context| wire.poll_write(context, passes));
                 let written = timeout(self.stall_timeout, write)
                     .await
                     .map_err(|_| PeerError::WriteStalled { limit: self.stall_timeout })?
                     .map_err(PeerError::Io)?;
                 self.outbox.note(&written);
-                left -= before - wire.unwritten();
+                passes -= before - wire.unwritten();
             }
         }
         Ok(())
