@@ -67,7 +67,7 @@ func stream(w workload) (event, error) {
 	payload := randomPayload(w.size)
 	err := connectTwo(answering(&received), func(p *p2p.Peer, rw p2p.MsgReadWriter) error {
 		for {
-			if err := send(rw, perfData, payload); err != nil {
+			if err := sendPayload(rw, perfData, payload); err != nil {
 				return err
 			}
 		}
@@ -93,7 +93,7 @@ func roundTrips(w workload) (event, error) {
 		end := begin.Add(w.measured)
 		for now := time.Now(); now.Before(end); {
 			start := time.Now()
-			if err := send(rw, perfRequest, payload); err != nil {
+			if err := sendPayload(rw, perfRequest, payload); err != nil {
 				return err
 			}
 			msg, err := rw.ReadMsg()
@@ -230,7 +230,7 @@ func broadcast(w workload) (event, error) {
 		messages := make(chan []byte, queue)
 		queues <- messages
 		for message := range messages {
-			if err := send(rw, perfData, message); err != nil {
+			if err := sendPayload(rw, perfData, message); err != nil {
 				return err
 			}
 			sent.Add(1)

@@ -34,7 +34,7 @@ func randomPayload(size int) []byte {
 	return payload
 }
 
-func send(rw p2p.MsgReadWriter, code uint64, payload []byte) error {
+func sendPayload(rw p2p.MsgReadWriter, code uint64, payload []byte) error {
 	return rw.WriteMsg(p2p.Msg{Code: code, Size: uint32(len(payload)), Payload: bytes.NewReader(payload)})
 }
 
