@@ -46,8 +46,8 @@
 //! # Cancel safety
 //! [`Channel::recv`] loses no message when it is dropped, [`Channel::send`] has then either taken on the message or not
 //! begun to. Neither can bring a connection out of step, at whatever byte it stands: handlers do not touch the socket.
-//! What a [`Connection`] reads loses nothing either; what it was writing goes on with the next call. Once `send` returns `Ok`, the message is written
-//! whole or the connection ends.
+//! What a [`Connection`] reads loses nothing either; what it was writing goes on with the next call. Once `send` returns
+//! `Ok`, the message is written whole or the connection ends.
 //!
 //! # What is not promised
 //! - Secrecy. RLPx uses one key and counter for both directions, which a listener can exploit. It authenticates, and
