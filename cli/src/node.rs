@@ -54,7 +54,7 @@ pub(crate) struct Args {
 
 const AFTER_HELP: &str = "\
 With --jsonl every event has these fields, null where they do not apply:
-  event        added, dropped, dial_failed, refused (inbound, and no peer), or lagged
+  event        added, dropped, handler_ended, dial_failed, refused (inbound, and no peer), or lagged
                (lost events, for this output was not read: the field lost says how many)
   peer         the node id
   remote_addr  IP and port; of a failed dial the host and port that were dialled

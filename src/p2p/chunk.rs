@@ -236,6 +236,11 @@ impl Reassembly {
         }
     }
 
+    /// How many bytes of messages that are not whole have come.
+    pub(super) fn unfinished_bytes(&self) -> usize {
+        self.in_progress.values().map(|partial| partial.data.len()).sum()
+    }
+
     /// Appends the piece, which is the only item left. An error ends the session, so what it leaves behind is no matter.
     fn append(
         &mut self,

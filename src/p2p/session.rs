@@ -129,6 +129,11 @@ impl Session {
         self.chunks.as_ref().map(|chunks| chunks.chunking)
     }
 
+    /// How many bytes are held of messages in chunks that are not whole yet.
+    pub fn unfinished_bytes(&self) -> usize {
+        self.chunks.as_ref().map_or(0, Reassembly::unfinished_bytes)
+    }
+
     /// Whether messages are compressed, in both directions.
     pub fn is_compressed(&self) -> bool {
         self.decompressor.is_some()

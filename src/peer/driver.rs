@@ -98,6 +98,7 @@ impl Driver {
             stall_timeout: timeouts.inbox_stall,
             run: Run::new(Way::Received),
             is_ping_queued: false,
+            chunk_bytes: 0,
         }));
         let mut reading = JoinSet::new();
         let locked = reader.clone().try_lock_owned().expect("nobody else has it yet");

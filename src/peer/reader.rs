@@ -43,6 +43,8 @@ pub(super) struct Reader {
     pub(super) run: Run,
     /// A Ping is to be sent and has not been told of as written.
     pub(super) is_ping_queued: bool,
+    /// What the account is charged with for messages in chunks that are not whole.
+    pub(super) chunk_bytes: usize,
 }
 
 impl Reader {
@@ -108,6 +110,9 @@ impl Reader {
             }
             match self.session.receive(content, now.into_std())? {
                 Event::Message { place, code, payload } => {
+                    if self.chunk_bytes > 0 {
+                        self.charge_chunks(&mut now).await;
+                    }
                     self.run.count(&self.meters, place, code, payload.len());
                     let pause = self.session.admit(place, now.into_std())?;
                     self.deliver(place, Message::new(code, payload), &mut now).await?;
@@ -118,6 +123,7 @@ impl Reader {
                         self.excuse(&mut now, since);
                     }
                 }
+                Event::Chunk { .. } => self.charge_chunks(&mut now).await,
                 Event::Ping => self.outbox.pong(),
                 Event::Pong(Some(_)) => {
                     self.peer.set_round_trip(self.session.round_trip());
@@ -181,18 +187,33 @@ impl Reader {
     /// this peer.
     async fn deliver(&mut self, place: usize, message: Message, now: &mut Instant) -> Result<(), PeerError> {
         let size = message.payload.len();
-        if !self.account.try_charge(size) {
-            self.flush_counts();
-            let since = Instant::now();
-            self.account.charge(size, self.stall_timeout).await;
-            self.excuse(now, since);
-        }
+        self.charge(size, now).await;
         let mut offered = self.inboxes[place].offer(message);
         while let Err(refused) = offered {
             self.room(place, size, now).await?;
             offered = self.inboxes[place].offer(refused);
         }
         Ok(())
+    }
+
+    /// Has messages in chunks that are not whole count like those that wait for a handler.
+    async fn charge_chunks(&mut self, now: &mut Instant) {
+        let held = self.session.unfinished_bytes();
+        let before = std::mem::replace(&mut self.chunk_bytes, held);
+        match held.checked_sub(before) {
+            Some(more) => self.charge(more, now).await,
+            None => self.account.discharge(before - held),
+        }
+    }
+
+    /// Charges the peer's account for what has come, waiting if the memory for all peers is used up.
+    async fn charge(&mut self, bytes: usize, now: &mut Instant) {
+        if !self.account.try_charge(bytes) {
+            self.flush_counts();
+            let since = Instant::now();
+            self.account.charge(bytes, self.stall_timeout).await;
+            self.excuse(now, since);
+        }
     }
 
     /// Waits for a place in an inbox.

@@ -172,7 +172,7 @@ impl ServerBuilder {
     /// How many bytes of messages from all peers together may wait for their handlers. Default 256 MiB; at least the
     /// largest `max_message_size`.
     ///
-    /// Each peer may have 64 KiB in any case. Above that, reading from a peer pauses while the budget is used up, and goes
+    /// Messages in chunks that are not whole yet count, too. Each peer may have 64 KiB in any case. Above that, reading from a peer pauses while the budget is used up, and goes
     /// on in the order in which peers came to wait. While peers wait, one whose handlers take nothing of what they hold
     /// for the [`inbox_stall_timeout`](Self::inbox_stall_timeout) is ended.
     pub fn receive_budget(mut self, bytes: usize) -> Self {
@@ -297,7 +297,7 @@ pub enum StartError {
     },
     /// A setting is 0, which would let nothing through, or beyond what it can be: a year for times, 2^20 for
     /// `event_capacity`, 1 KiB to 64 KiB less 32 bytes for `chunk_size`.
-    #[error("{setting} must be more than 0, and not beyond its largest value")]
+    #[error("{setting} is out of range: its documentation tells the least and the most")]
     OutOfRange {
         /// The name of the setting.
         setting: &'static str,

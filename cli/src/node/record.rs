@@ -32,6 +32,7 @@ impl Record {
         Some(match event {
             Event::Added { peer, .. } => Self::named("added").peer(peer),
             Event::Dropped { peer, ending, .. } => Self::named("dropped").peer(peer).ending(ending),
+            Event::HandlerEnded { peer, ending, .. } => Self::named("handler_ended").peer(peer).ending(ending),
             Event::DialFailed { enode, ending, .. } => Self {
                 peer: Some(enode.node_id().to_string()),
                 remote_addr: Some(format!("{}:{}", enode.host, enode.tcp_port)),

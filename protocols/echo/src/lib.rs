@@ -156,7 +156,12 @@ impl Registration {
 
 impl Drop for Registration {
     fn drop(&mut self) {
-        self.links.send_modify(|links| drop(links.remove(&self.link.peer.id())));
+        self.links.send_modify(|links| {
+            // A later connection with the same node may have taken the place.
+            if links.get(&self.link.peer.id()).is_some_and(|link| link.peer == self.link.peer) {
+                links.remove(&self.link.peer.id());
+            }
+        });
     }
 }
 

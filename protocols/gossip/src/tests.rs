@@ -98,11 +98,13 @@ async fn what_a_node_has_published_does_not_come_back() {
 
 #[tokio::test(start_paused = true)]
 async fn a_slow_peer_loses_its_own_copies_only() {
+    // More than the queue and the pipe hold.
+    const COUNT: u64 = 1000;
     let (protocol, gossip, _deliveries) = Gossip::new(Settings::default());
     let (mut slow, _slow) = neighbour(&protocol).await;
     let (mut fast, _fast) = neighbour(&protocol).await;
     gossip.wait_for_peers(2).await;
-    for number in 0..250_u64 {
+    for number in 0..COUNT {
         let mut payload = vec![0; 4096];
         // What does not compress fills the pipe.
         getrandom::fill(&mut payload).unwrap();
@@ -112,7 +114,7 @@ async fn a_slow_peer_loses_its_own_copies_only() {
         assert_eq!(copy.payload[NONCE..], payload[..], "R23: the fast peer gets every one");
     }
     assert!(gossip.lagged() > 0, "R23: copies for the slow peer are counted");
-    let received = 250 - gossip.lagged();
+    let received = COUNT - gossip.lagged();
     for number in 0..received {
         let copy = expect_message(&mut slow, MESSAGE).await;
         assert_eq!(copy.payload[NONCE..][..8], number.to_be_bytes(), "R23: it gets the rest, in order");

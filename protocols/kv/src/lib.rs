@@ -42,7 +42,8 @@
 //! A key has 1 to 64 bytes, a value at most 16,384, a body at most 32 KiB. Request ids are the asker's choice; it does
 //! not use one again that is unanswered. Answers may come in any order.
 //!
-//! Anything else ends the connection with `SubprotocolError` (0x10): a body of another form, a count of 0 or above 256,
+//! A body above 32 KiB, or a message id that belongs to no protocol, ends the connection with `ProtocolError` (0x02).
+//! Anything else ends it with `SubprotocolError` (0x10): a body of another form, a count of 0 or above 256,
 //! an answer to no request or to one of another kind, keys that were not asked for. Nothing is looked up before.
 
 mod store;
@@ -164,7 +165,9 @@ impl Kv {
         if !peer.shared_capabilities().iter().any(|shared| shared.name() == NAME) {
             return Err(KvError::NotShared);
         }
-        Ok(self.link(peer).await?.sender.request(request, self.timeout).await?)
+        let asked = async { self.link(peer).await?.sender.request(request, self.timeout).await };
+        let answer = tokio::time::timeout(self.timeout, asked).await;
+        Ok(answer.unwrap_or(Err(RequestError::Timeout { limit: self.timeout }))?)
     }
 
     /// Finds the link to a peer, waiting for its handler to start: that is shortly after the connection is a peer.
