@@ -20,7 +20,7 @@ mod settings;
 pub use capability::{
     Capability, InvalidCapability, MAX_NAME_LEN, Registered, RegistrationError, Shared, SharedCapabilities,
 };
-pub use chunk::{ChunkError, Chunking, MAX_CHUNK_SIZE};
+pub use chunk::{CHUNK_TIMEOUT, ChunkError, Chunking, MAX_CHUNK_SIZE};
 pub use disconnect::DisconnectReason;
 pub use error::SessionError;
 pub use hello::{ClientId, Hello, HelloError, MAX_BASE_MESSAGE_SIZE, P2P_VERSION, SNAPPY_VERSION};

@@ -3,7 +3,7 @@
 #[allow(dead_code, reason = "each test takes what it needs")]
 mod common;
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use allocation_counter::measure;
 use bytes::{Bytes, BytesMut};
@@ -347,4 +347,21 @@ proptest! {
             assert_eq!(received[place], expected, "R19");
         }
     }
+}
+
+#[test]
+fn a_message_is_whole_within_two_minutes_or_the_session_ends() {
+    let mut session = session();
+    let start = Instant::now();
+    let at = |seconds| start + Duration::from_secs(seconds);
+    assert_eq!(first(&mut session, AAA, 4, b"on"), Ok(Event::Chunk { place: 0 }), "R19");
+    let poll = |session: &mut Session, seconds| {
+        session.inbound(at(seconds));
+        session.poll(at(seconds)).map(|_| ())
+    };
+    assert_eq!(poll(&mut session, 110), Ok(()), "R19");
+    session.excuse(Duration::from_secs(30));
+    assert_eq!(poll(&mut session, 145), Ok(()), "R19: a pause of the receiver does not count");
+    assert_eq!(poll(&mut session, 152), Err(SessionError::Chunk(ChunkError::Overdue)), "R19");
+    assert_eq!(SessionError::Chunk(ChunkError::Overdue).disconnect_reason(), Some(DisconnectReason::ProtocolError));
 }

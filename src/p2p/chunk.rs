@@ -2,6 +2,7 @@
 //! format is described in `docs/chunking.md`.
 
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use rlp::{DecoderError, PayloadInfo};
@@ -15,6 +16,10 @@ pub(super) const CHUNK_NAME: &str = "chunk";
 
 /// The largest chunk message, in bytes before compression (`docs/chunking.md`, "Limits").
 pub const MAX_CHUNK_SIZE: usize = 65_536;
+
+/// How long a message may take from its First to its last More, pauses of the receiver aside: a sender may hold a large one
+/// back while others have precedence, but not a receiver's memory for ever (`docs/chunking.md`, "For receivers").
+pub const CHUNK_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// What chunking takes part in the negotiation with.
 pub(super) fn registered() -> Registered {
@@ -71,6 +76,9 @@ pub enum ChunkError {
         /// The id of the message.
         id: u64,
     },
+    /// A message was not whole in time.
+    #[error("a message in chunks was not whole within {CHUNK_TIMEOUT:?}")]
+    Overdue,
     /// Another message of a protocol, in chunks or not, before the one in progress is whole.
     #[error("a message for {capability} before the one in progress is whole")]
     Interrupted {
@@ -157,6 +165,8 @@ fn put_header(base: u8, length: usize, out: &mut BytesMut) {
 /// What has come of a message.
 #[derive(Debug)]
 struct Partial {
+    /// When its First came.
+    since: Instant,
     id: MessageId,
     code: u64,
     size: usize,
@@ -220,6 +230,7 @@ impl Reassembly {
         id: MessageId,
         data: &[u8],
         protocols: &SharedCapabilities,
+        now: Instant,
     ) -> Result<(usize, Option<Whole>), ChunkError> {
         let mut items = exact_list(data)?;
         let id_of_message = MessageId::new(items.value()?);
@@ -228,12 +239,22 @@ impl Reassembly {
         if id == self.chunking.first {
             self.check_free(place, protocols)?;
             let size = declared_size(items.value()?, id_of_message, &protocols[place])?;
-            let partial = Partial { id: id_of_message, code, size, data: Vec::new() };
+            let partial = Partial { since: now, id: id_of_message, code, size, data: Vec::new() };
             self.append(place, partial, items)
         } else {
             let partial = self.in_progress.remove(&place).filter(|partial| partial.id == id_of_message);
             self.append(place, partial.ok_or(ChunkError::NotBegun { id: id_of_message.value() })?, items)
         }
+    }
+
+    /// When the first of the messages that are not whole must be.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.in_progress.values().map(|partial| partial.since + CHUNK_TIMEOUT).min()
+    }
+
+    /// Nothing was read for a while because this end did not.
+    pub(super) fn excuse(&mut self, pause: Duration) {
+        self.in_progress.values_mut().for_each(|partial| partial.since += pause);
     }
 
     /// How many bytes of messages that are not whole have come.

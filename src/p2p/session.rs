@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::bucket::TokenBucket;
 use super::capability::{FIRST_ID, Registered, Shared, SharedCapabilities};
-use super::chunk::{Chunking, Reassembly, Whole};
+use super::chunk::{ChunkError, Chunking, Reassembly, Whole};
 use super::disconnect::DisconnectReason;
 use super::error::SessionError;
 use super::hello::{Hello, MAX_BASE_MESSAGE_SIZE, SNAPPY_VERSION};
@@ -170,7 +170,7 @@ impl Session {
         if id.value() < FIRST_ID {
             return self.receive_base(id, &content, now);
         }
-        let Some((place, code)) = self.shared.locate(id) else { return self.receive_chunk(id, content) };
+        let Some((place, code)) = self.shared.locate(id) else { return self.receive_chunk(id, content, now) };
         if let Some(chunks) = &self.chunks {
             chunks.check_free(place, &self.shared)?;
         }
@@ -179,11 +179,11 @@ impl Session {
     }
 
     /// Takes a message that is none of a protocol: a chunk of one, if it is anything.
-    fn receive_chunk(&mut self, id: MessageId, content: Bytes) -> Result<Event, SessionError> {
+    fn receive_chunk(&mut self, id: MessageId, content: Bytes, now: Instant) -> Result<Event, SessionError> {
         let chunks = self.chunks.as_mut().filter(|chunks| chunks.chunking.is_chunk(id));
         let chunks = chunks.ok_or(SessionError::UnknownMessageId { id: id.value() })?;
         let data = open_payload(&mut self.decompressor, &chunks.shared, content)?;
-        Ok(match chunks.receive(id, &data, &self.shared)? {
+        Ok(match chunks.receive(id, &data, &self.shared, now)? {
             (_, Some(Whole { place, code, payload })) => Event::Message { place, code, payload },
             (place, None) => Event::Chunk { place },
         })
@@ -253,6 +253,9 @@ impl Session {
     /// Notes that nothing was read for `pause` because this end did not read: no deadline runs in that time.
     pub fn excuse(&mut self, pause: Duration) {
         self.liveness.excuse(pause);
+        if let Some(chunks) = &mut self.chunks {
+            chunks.excuse(pause);
+        }
     }
 
     /// Gives back the memory that is kept for the next message. It is taken again when one comes, so this is for a peer
@@ -287,7 +290,14 @@ impl Session {
     /// # Errors
     /// [`SessionError::PingTimeout`], [`SessionError::FrameTimeout`] and [`SessionError::IdleTimeout`]; the session is over then.
     pub fn poll(&mut self, now: Instant) -> Result<TimerAction, SessionError> {
-        self.liveness.poll(now)
+        let deadline = self.chunks.as_ref().and_then(Reassembly::deadline);
+        if deadline.is_some_and(|deadline| now >= deadline) {
+            return Err(ChunkError::Overdue.into());
+        }
+        Ok(match self.liveness.poll(now)? {
+            TimerAction::Wait(until) => TimerAction::Wait(deadline.map_or(until, |deadline| deadline.min(until))),
+            action => action,
+        })
     }
 }
 

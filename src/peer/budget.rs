@@ -130,6 +130,13 @@ impl Account {
         }
     }
 
+    /// Charges the account without waiting: what the pool cannot give now is made up for by the next charge that waits.
+    pub(crate) fn charge_anyway(&self, bytes: usize) {
+        if !self.try_charge(bytes) {
+            self.held.fetch_add(bytes, Ordering::SeqCst);
+        }
+    }
+
     /// Charges the account, waiting for others to give back what they hold. Those that do not for `patience` are ended.
     ///
     /// # Cancel safety

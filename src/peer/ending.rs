@@ -194,7 +194,9 @@ impl PeerError {
         match self {
             Self::Session(SessionError::Disconnected(_)) | Self::Closed { .. } => Party::Remote,
             Self::Resolve { .. } | Self::Connect { .. } | Self::Io(_) | Self::Timeout { .. } => Party::Network,
-            Self::Session(SessionError::PingTimeout { .. } | SessionError::IdleTimeout { .. }) => Party::Network,
+            Self::Session(
+                SessionError::PingTimeout { .. } | SessionError::IdleTimeout { .. } | SessionError::FrameTimeout { .. },
+            ) => Party::Network,
             Self::WriteStalled { .. } => Party::Network,
             _ => Party::Local,
         }

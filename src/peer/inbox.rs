@@ -98,11 +98,14 @@ impl Inbox {
         loop {
             let deadline = progress + patience;
             tokio::select! {
+                // A place that is there counts, however late this task comes to look.
+                biased;
                 () = std::future::poll_fn(|context| self.poll_room(context, size, progress)) => return Ok(()),
                 () = sleep_until(deadline) => {}
             }
-            let paused = self.lock().paused.take();
-            progress = paused.map_or(progress, |paused| paused.progress);
+            // Whoever makes a place takes it.
+            let Some(paused) = self.lock().paused.take() else { return Ok(()) };
+            progress = paused.progress;
             if progress + patience <= Instant::now() {
                 return Err(Stalled);
             }
@@ -212,3 +215,30 @@ impl Inbox {
 /// The handler has taken no message for too long.
 #[derive(Debug)]
 pub(crate) struct Stalled;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::peer::budget::Budget;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_place_made_in_time_counts_though_the_reader_looks_late() {
+        let patience = Duration::from_secs(20);
+        let mut context = Context::from_waker(Waker::noop());
+        // Which of two that are ready is looked at first may be a matter of chance.
+        for _ in 0..50 {
+            let inbox = Inbox::new(InboxLimits { messages: 2, bytes: 1000 }, Budget::new(1 << 20).account());
+            for code in 0..2 {
+                inbox.offer(Message::new(code, bytes::Bytes::new())).unwrap();
+            }
+            let mut room = std::pin::pin!(inbox.room(0, patience));
+            assert!(room.as_mut().poll(&mut context).is_pending(), "R10");
+            tokio::time::advance(patience - Duration::from_millis(5)).await;
+            for _ in 0..2 {
+                assert!(inbox.poll_recv(&mut context).is_ready());
+            }
+            tokio::time::advance(Duration::from_millis(10)).await;
+            assert!(matches!(room.as_mut().poll(&mut context), Poll::Ready(Ok(()))), "R10");
+        }
+    }
+}

@@ -22,7 +22,7 @@ use super::send::SendError;
 use super::wire::{Wire, Written};
 use crate::p2p::{BaseMessage, DisconnectReason};
 use queue::Queue;
-pub(crate) use queue::{Outgoing, Piece, QueueLimits, Work};
+pub(crate) use queue::{FRAME, Outgoing, Piece, QueueLimits, Work};
 use state::State;
 
 /// So many bytes are sealed at a time: enough for one write call to carry a burst, little enough to let a control
@@ -385,11 +385,13 @@ impl Drop for Waiting<'_> {
 pub(super) struct Lent<'a> {
     outbox: &'a Outbox,
     wire: Option<Box<Wire>>,
+    /// It was lent in the middle of a panic, to something that sends when it is dropped.
+    in_panic: bool,
 }
 
 impl<'a> Lent<'a> {
     fn new(outbox: &'a Outbox, wire: Box<Wire>) -> Self {
-        Self { outbox, wire: Some(wire) }
+        Self { outbox, wire: Some(wire), in_panic: std::thread::panicking() }
     }
 
     pub(super) fn wire(&mut self) -> &mut Wire {
@@ -400,7 +402,7 @@ impl<'a> Lent<'a> {
 impl Drop for Lent<'_> {
     fn drop(&mut self) {
         let Some(mut wire) = self.wire.take() else { return };
-        if std::thread::panicking() {
+        if std::thread::panicking() && !self.in_panic {
             wire.failed = Some(PeerError::Internal);
         }
         if wire.is_idle() {

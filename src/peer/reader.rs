@@ -111,7 +111,7 @@ impl Reader {
             match self.session.receive(content, now.into_std())? {
                 Event::Message { place, code, payload } => {
                     if self.chunk_bytes > 0 {
-                        self.charge_chunks(&mut now).await;
+                        self.charge_chunks();
                     }
                     self.run.count(&self.meters, place, code, payload.len());
                     let pause = self.session.admit(place, now.into_std())?;
@@ -123,7 +123,7 @@ impl Reader {
                         self.excuse(&mut now, since);
                     }
                 }
-                Event::Chunk { .. } => self.charge_chunks(&mut now).await,
+                Event::Chunk { .. } => self.charge_chunks(),
                 Event::Ping => self.outbox.pong(),
                 Event::Pong(Some(_)) => {
                     self.peer.set_round_trip(self.session.round_trip());
@@ -196,12 +196,13 @@ impl Reader {
         Ok(())
     }
 
-    /// Has messages in chunks that are not whole count like those that wait for a handler.
-    async fn charge_chunks(&mut self, now: &mut Instant) {
+    /// Has messages in chunks that are not whole count like those that wait for a handler. A piece is never waited for:
+    /// who waits could not finish what it holds.
+    fn charge_chunks(&mut self) {
         let held = self.session.unfinished_bytes();
         let before = std::mem::replace(&mut self.chunk_bytes, held);
         match held.checked_sub(before) {
-            Some(more) => self.charge(more, now).await,
+            Some(more) => self.account.charge_anyway(more),
             None => self.account.discharge(before - held),
         }
     }

@@ -11,7 +11,9 @@ use tokio::time::{Instant, sleep_until};
 ///
 /// The rates hold within 5 % over a few seconds. Values from 1 to 1,023 count as 1,024. A peer whose bytes are taken
 /// so slowly that a Ping waits for longer than the other end's patience is dropped by it: what the kernel has buffered
-/// for reading, a few megabytes, comes before it.
+/// for reading, a few megabytes, comes before it. In the other direction a Pong waits for the message that is being
+/// written, so that twenty seconds at the rate should be more than the largest message, or
+/// [`chunk_size`](crate::ServerBuilder::chunk_size) be set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct ByteRates {
     /// What is read.
@@ -57,12 +59,12 @@ impl Paid {
     pub(super) async fn pass(&mut self, shapers: [&Shaper; 2], wanted: usize) -> usize {
         let mut passes = wanted;
         for (paid, shaper) in self.0.iter_mut().zip(shapers) {
-            if !shaper.is_limited() {
+            let step = shaper.step();
+            if step == usize::MAX {
                 *paid = 0;
                 continue;
             }
             if *paid == 0 {
-                let step = shaper.step();
                 shaper.pass(step).await;
                 *paid = step;
             }
@@ -146,11 +148,12 @@ impl Shaper {
 
     /// When a transfer of `bytes` may begin; `None` is now.
     fn place(&self, bytes: usize, now: Instant) -> Option<Instant> {
+        let mut busy_until = self.busy_until.lock().unwrap_or_else(PoisonError::into_inner);
+        // Under the lock, as it is changed.
         let rate = self.rate();
         if rate == 0 {
             return None;
         }
-        let mut busy_until = self.busy_until.lock().unwrap_or_else(PoisonError::into_inner);
         let oldest = now.checked_sub(CREDIT).unwrap_or(now);
         let turn = busy_until.map_or(now, |until| until.max(oldest));
         let takes = Duration::from_secs_f64(bytes as f64 / rate as f64);

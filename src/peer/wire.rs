@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::connection::FrameWriter;
 use super::ending::PeerError;
-use super::outbox::{Outgoing, Piece, Work};
+use super::outbox::{FRAME, Outgoing, Piece, Work};
 use super::scratch::{self, WriteBuffers};
 use super::send::ReceiptSender;
 use super::shaper::{Paid, Shapers};
@@ -21,6 +21,9 @@ use crate::p2p::{BaseMessage, Chunking};
 
 /// A message that took this long from the queue into the socket is told of in the log.
 const SLOW: Duration = Duration::from_millis(100);
+
+/// The memory for so many messages that are followed to the socket is kept.
+const KEPT_WATCHED: usize = 16;
 
 /// Seals messages and writes them. What is sealed is written before anything else is sealed.
 pub(crate) struct Wire {
@@ -156,6 +159,9 @@ impl Wire {
     /// Gives back what is only needed while there is something to write.
     pub(super) fn rest(&mut self) {
         self.lone = None;
+        if self.watched.capacity() > KEPT_WATCHED {
+            self.watched = VecDeque::new();
+        }
         if std::mem::take(&mut self.is_borrowing) {
             scratch::give_write_buffers(WriteBuffers {
                 frames: std::mem::take(&mut self.frames.buffer),
@@ -200,7 +206,7 @@ impl Wire {
                     (lane, size)
                 }
             };
-            self.corrections[lane] += (self.frames.buffer.len() - before) as i64 - estimated as i64;
+            self.corrections[lane] += (self.frames.buffer.len() - before) as i64 - (estimated + FRAME) as i64;
         }
         run.flush(&self.lanes);
         self.work = work;

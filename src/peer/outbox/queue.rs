@@ -7,6 +7,10 @@ use tokio::time::Instant;
 
 use crate::p2p::{BaseMessage, MessageId};
 use crate::peer::send::ReceiptSender;
+use crate::rlpx::FRAME_OVERHEAD;
+
+/// What is reckoned with for a frame beyond the data in it: its overhead, the id and the padding.
+pub(crate) const FRAME: usize = FRAME_OVERHEAD + 16;
 
 /// A message on its way out.
 #[derive(Debug)]

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use tokio::time::Instant;
 
-use super::queue::{Outgoing, Piece, Queue, Work};
+use super::queue::{FRAME, Outgoing, Piece, Queue, Work};
 use super::{BATCH_BYTES, BURST, Close};
 use crate::p2p::BaseMessage;
 use crate::peer::drr::RoundRobin;
@@ -75,8 +75,8 @@ impl State {
                 Some(chunk) if queue.messages[0].data.len() > chunk => queue.take_piece(lane, chunk.min(limit)),
                 _ => queue.take_message(lane),
             };
-            turns.charge(lane, size as i64);
-            bytes += size;
+            turns.charge(lane, (size + FRAME) as i64);
+            bytes += size + FRAME;
             if !matches!(&item, Work::Piece(_, Piece { ends: None, .. })) {
                 *queued -= 1;
                 if queue.waiting > 0 {
