@@ -18,8 +18,8 @@ pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 /// # How a peer ends
 /// A handler that returns ends its peer: after `Ok` the other end is told [`ClientQuitting`], after an error
 /// [`SubprotocolError`], unless the error is, or was caused by, a [`DisconnectReason`], which is then told itself. What
-/// the handler had sent is written first, for a second at most. A panic is an error that ends this peer alone. With
-/// [`ExitPolicy::Detach`] the peer's other protocols go on instead.
+/// the handler had sent is written first, for a second at most. A panic is an error, too, that ends this peer alone; what
+/// was sent before it and is not written is dropped. With [`ExitPolicy::Detach`] the peer's other protocols go on instead.
 ///
 /// When the peer ends for another reason, [`Channel::recv`] returns `None` and sends fail. A handler that has not
 /// returned two seconds later is cancelled at its next `await`.

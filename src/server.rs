@@ -185,7 +185,7 @@ impl Server {
     /// Pings all peers at once, and returns for each how long its Pong took, or how it ended before; see [`Peer::ping`].
     ///
     /// # Cancel safety
-    /// It can be dropped; the Pings are sent all the same.
+    /// It can be dropped; the Pings that have been asked for are sent all the same.
     pub async fn ping_all(&self) -> Vec<(Peer, Result<Duration, Ending>)> {
         let mut pings: JoinSet<_> = self
             .peers()

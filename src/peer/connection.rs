@@ -65,6 +65,9 @@ impl Connection {
     ///
     /// # Errors
     /// [`PeerError::Handshake`], [`PeerError::Io`] and [`PeerError::Closed`].
+    ///
+    /// # Cancel safety
+    /// The stream is closed when the future is dropped.
     pub async fn initiate(stream: impl Into<ByteStream>, key: &NodeKey, remote: PublicKey) -> Result<Self, PeerError> {
         let mut stream = stream.into();
         let (mut state, auth) = Initiator::new(key, remote, random()?)?;
@@ -83,6 +86,9 @@ impl Connection {
     ///
     /// # Errors
     /// As [`Connection::initiate`].
+    ///
+    /// # Cancel safety
+    /// The stream is closed when the future is dropped.
     pub async fn accept(stream: impl Into<ByteStream>, key: &NodeKey) -> Result<Self, PeerError> {
         let mut stream = stream.into();
         let mut state = Recipient::new(key.clone(), random()?);
@@ -124,6 +130,9 @@ impl Connection {
     ///
     /// # Errors
     /// [`PeerError::Io`], and [`PeerError::Frame`] when it fits no frame.
+    ///
+    /// # Cancel safety
+    /// What was being written goes on with the next call that sends.
     pub async fn send_hello(&mut self, hello: &Hello) -> Result<(), PeerError> {
         self.writer.encoder.hello(hello, &mut self.writer.buffer)?;
         self.writer.flush().await.map_err(PeerError::Io)
@@ -169,6 +178,9 @@ impl Connection {
     ///
     /// # Errors
     /// [`PeerError::Io`], and [`PeerError::Frame`] when it fits no frame.
+    ///
+    /// # Cancel safety
+    /// What was being written goes on with the next call that sends.
     pub async fn send(&mut self, id: MessageId, data: &[u8]) -> Result<(), PeerError> {
         self.writer.encoder.message(id, data, &mut self.writer.buffer)?;
         self.writer.flush().await.map_err(PeerError::Io)
@@ -178,12 +190,19 @@ impl Connection {
     ///
     /// # Errors
     /// [`PeerError::Io`].
+    ///
+    /// # Cancel safety
+    /// What was being written goes on with the next call that sends.
     pub async fn send_base(&mut self, message: BaseMessage) -> Result<(), PeerError> {
         self.writer.encoder.base(message, &mut self.writer.buffer);
         self.writer.flush().await.map_err(PeerError::Io)
     }
 
     /// Sends a Disconnect, closes the sending direction, and gives the other end two seconds to close the other.
+    /// It takes three seconds at most.
+    ///
+    /// # Cancel safety
+    /// The stream is closed when the future is dropped, and the other end may not learn the reason.
     pub async fn disconnect(mut self, reason: crate::p2p::DisconnectReason) {
         let deadline = Instant::now() + FAREWELL;
         let write = async {

@@ -27,7 +27,7 @@ pub enum SendError {
         /// How many codes it has.
         length: u64,
     },
-    /// The message is larger than the protocol allows.
+    /// The message is larger than the protocol allows, or than a frame holds where nothing is compressed.
     #[error("a message of {size} bytes for {capability}, where the limit is {limit}")]
     TooLarge {
         /// The protocol.

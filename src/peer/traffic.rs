@@ -12,7 +12,7 @@ pub struct Traffic {
     pub bytes_sent: u64,
     /// Bytes read from the connection after its setup.
     pub bytes_received: u64,
-    /// Messages taken from the queues to be written.
+    /// Messages that are wholly in the socket; those of the base protocol from when they are encrypted.
     pub messages_sent: u64,
     /// Messages read, without those in the same read as what ended the session.
     pub messages_received: u64,
@@ -42,7 +42,7 @@ pub struct TrafficRates {
     pub bytes_sent: f64,
     /// Bytes read in a second.
     pub bytes_received: f64,
-    /// Messages taken from the queues in a second.
+    /// Messages sent in a second.
     pub messages_sent: f64,
     /// Messages read in a second.
     pub messages_received: f64,

@@ -26,8 +26,8 @@ pub enum Event {
         /// The peer.
         peer: Peer,
     },
-    /// A peer is gone, and so are all its tasks, unless the server was dropped: then they are being aborted. There is
-    /// exactly one such event for each [`Event::Added`].
+    /// A peer is gone, and so are all its tasks, unless the server was dropped or a shutdown ran into its limit: then they
+    /// are being aborted. There is exactly one such event for each [`Event::Added`].
     #[non_exhaustive]
     Dropped {
         /// The peer.
