@@ -95,6 +95,8 @@ fn a_thousand_connects_and_disconnects_leave_nothing_behind() {
     assert!(used.bytes_current.abs() < SLACK, "R8: heap: {used:?}");
     let server = &scene.server;
     assert!(server.peers().iter().all(|peer| peer.status().unsent_messages <= 1), "R71: queues");
+    let status = server.status();
+    assert_eq!((status.pending, status.dialling, status.receive_budget_used), (0, 0, 0), "R71: gauges");
     runtime.block_on(async { soon(server.shutdown()).await });
     assert!(scene.server.peers().is_empty(), "R71");
 }
