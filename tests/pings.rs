@@ -286,3 +286,12 @@ async fn a_pong_behind_messages_over_the_rate_is_not_late() {
     assert!(peer.ending().is_none(), "R28 R25: this end did not read: {:?}", peer.ending());
     assert_eq!(peer.round_trip().map(|times| times.samples), Some(1), "R28 R26");
 }
+
+#[tokio::test(start_paused = true)]
+async fn of_two_silent_ends_one_pings() {
+    let pair = testing::pair(node().protocol(sink("aaa", 1)), node().protocol(sink("aaa", 1))).await;
+    sleep(secs(151)).await;
+    let samples = pair.at_first.round_trip().map(|times| times.samples);
+    assert_eq!(samples, Some(10), "R24: the end that dialled, each 14.5 s");
+    assert_eq!(pair.at_second.round_trip(), None, "R24: the other has had its sign of life");
+}

@@ -19,6 +19,13 @@ impl SessionSettings {
         self
     }
 
+    /// The settings of the end that has dialled; see [`LivenessSettings::of_dialler`].
+    #[must_use]
+    pub fn of_dialler(mut self) -> Self {
+        self.liveness = self.liveness.of_dialler();
+        self
+    }
+
     /// Whether large messages may come and go in chunks, if the other end does the same (`docs/chunking.md`). Default:
     /// no. It costs a capability in the Hello, and lets a peer hold memory for one unfinished message of each protocol.
     #[must_use]

@@ -103,7 +103,7 @@ pub(crate) async fn initiate(
     let start = Instant::now();
     let handshake = Connection::initiate(stream, &config.key, remote);
     let connection = within(config, Stage::Encryption, config.timeouts.encryption, handshake).await?;
-    exchange_hello(config, connection, start.elapsed()).await
+    exchange_hello(config, config.session.of_dialler(), connection, start.elapsed()).await
 }
 
 /// Sets up a connection that the other end dialled. `admit` is asked as soon as the other end has claimed a key.
@@ -118,7 +118,7 @@ pub(crate) async fn accept(
     if let Err(error) = admit(connection.remote()) {
         return Err(refuse(connection, error).await);
     }
-    exchange_hello(config, connection, start.elapsed()).await
+    exchange_hello(config, config.session, connection, start.elapsed()).await
 }
 
 /// Runs one stage of a setup, until its limit or the shutdown.
@@ -139,6 +139,7 @@ pub(crate) async fn within<T>(
 
 async fn exchange_hello(
     config: &Config,
+    settings: SessionSettings,
     mut connection: Connection,
     encryption: Duration,
 ) -> Result<Box<Ready>, Ending> {
@@ -154,7 +155,7 @@ async fn exchange_hello(
     let session = match within(config, Stage::Hello, config.timeouts.hello, exchange).await {
         Ok(hello) => {
             let now = tokio::time::Instant::now().into_std();
-            Session::new(hello, &config.registered, config.session, now)
+            Session::new(hello, &config.registered, settings, now)
         }
         Err(ending) => {
             farewell(connection, ending.error()).await;
