@@ -4,31 +4,9 @@ mod support;
 
 use std::time::Duration;
 
-use capmux::testing::{Scripted, manual, node};
-use capmux::{Channel, Party, Peer, PeerError, Protocol, SendError};
-use support::{assert_elapsed, greet, noise, poll_at_most, read_message, settle, soon};
+use capmux::{Party, PeerError, Protocol, SendError};
+use support::{PLUG, assert_elapsed, noise, plug, poll_at_most, read_message, scripted, settle, soon};
 use tokio::time::Instant;
-
-const A: &[(&str, u64)] = &[("aaa", 1)];
-
-/// More than the pipe between two peers in memory holds.
-const PLUG: usize = 256 * 1024;
-
-async fn scripted(protocol: impl FnOnce(Protocol) -> Protocol) -> (Scripted, Channel, Peer) {
-    let (own, mut opened) = manual("aaa", 1, 4);
-    let (scripted, peer) = greet(node().protocol(protocol(own)), A).await;
-    let (_, channel) = opened.next().await;
-    (scripted, channel, peer)
-}
-
-/// Sends a message that keeps the writer busy until the other end reads.
-async fn plug(channel: &Channel) {
-    let places = channel.capacity();
-    channel.try_send(0, noise(1, PLUG)).expect("there is a place");
-    while channel.capacity() < places {
-        tokio::task::yield_now().await;
-    }
-}
 
 #[tokio::test(start_paused = true)]
 async fn a_queue_is_bounded_in_bytes_as_well_as_in_messages() {

@@ -7,36 +7,16 @@ use std::time::Duration;
 use bytes::Bytes;
 use capmux::p2p::{BaseMessage, DisconnectReason, Hello, MAX_MESSAGE_SIZE, MessageId, SessionError};
 use capmux::rlpx::SnappyError;
-use capmux::testing::{self, Opened, Scripted, expect_message, manual, node, pair};
+use capmux::testing::{self, Opened, expect_message, manual, node, pair};
 use capmux::{Channel, NodeKey, Peer, PeerError, Protocol, SendError};
 use support::{
-    assert_elapsed, capability, greet, hello, last_words, noise, poll_at_most, poll_once, read, read_all, read_message,
-    settle, sink, soon,
+    PLUG, assert_elapsed, capability, greet, hello, last_words, noise, plug, poll_at_most, poll_once, read, read_all,
+    read_message, scripted, settle, sink, soon,
 };
 use tokio::time::Instant;
 use tokio_stream::StreamExt;
 
 const A: &[(&str, u64)] = &[("aaa", 1)];
-
-/// More than the pipe between two peers in memory holds, and than the writer takes at a time.
-const PLUG: usize = 256 * 1024;
-
-/// A node whose only protocol is in the hands of the test, and a script at the other end.
-async fn scripted(protocol: impl FnOnce(Protocol) -> Protocol) -> (Scripted, Channel, Peer) {
-    let (own, mut opened) = manual("aaa", 1, 4);
-    let (scripted, peer) = greet(node().protocol(protocol(own)), A).await;
-    let (_, channel) = opened.next().await;
-    (scripted, channel, peer)
-}
-
-/// Sends a message that keeps the writer busy until the other end reads.
-async fn plug(channel: &Channel) {
-    let places = channel.capacity();
-    channel.try_send(0, noise(1, PLUG)).expect("there is a place");
-    while channel.capacity() < places {
-        tokio::task::yield_now().await;
-    }
-}
 
 #[tokio::test(start_paused = true)]
 async fn each_protocol_has_its_own_codes() {

@@ -13,8 +13,8 @@ use capmux::p2p::{DisconnectReason, Hello, MessageId, P2P_VERSION};
 use capmux::rlpx::{Decompressor, MAX_FRAME_SIZE};
 use capmux::testing::{self, Scripted};
 use capmux::{
-    Capability, Connection, Ending, Enode, Event, EventStream, NodeId, NodeKey, Peer, PeerError, Protocol, Server,
-    ServerBuilder,
+    Capability, Channel, Connection, Ending, Enode, Event, EventStream, NodeId, NodeKey, Peer, PeerError, Protocol,
+    Server, ServerBuilder,
 };
 use tokio::time::{Instant, timeout};
 
@@ -116,6 +116,26 @@ pub(crate) fn echo() -> Protocol {
         }
         Ok(())
     })
+}
+
+/// More than the pipe between two peers in memory holds, and than the writer takes at a time.
+pub(crate) const PLUG: usize = 256 * 1024;
+
+/// A node whose only protocol, `aaa/1`, is in the hands of the test, and a script at the other end.
+pub(crate) async fn scripted(protocol: impl FnOnce(Protocol) -> Protocol) -> (Scripted, Channel, Peer) {
+    let (own, mut opened) = testing::manual("aaa", 1, 4);
+    let (scripted, peer) = greet(testing::node().protocol(protocol(own)), &[("aaa", 1)]).await;
+    let (_, channel) = opened.next().await;
+    (scripted, channel, peer)
+}
+
+/// Sends a message that keeps the writer busy until the other end reads.
+pub(crate) async fn plug(channel: &Channel) {
+    let places = channel.capacity();
+    channel.try_send(0, noise(1, PLUG)).expect("there is a place");
+    while channel.capacity() < places {
+        tokio::task::yield_now().await;
+    }
 }
 
 /// Dials `node` with a script that has these capabilities, and exchanges Hellos.
