@@ -8,9 +8,9 @@ use bytes::Bytes;
 use capmux::p2p::{BaseMessage, DisconnectReason, Hello, MAX_MESSAGE_SIZE, MessageId, SessionError};
 use capmux::rlpx::SnappyError;
 use capmux::testing::{self, Opened, expect_message, manual, node, pair};
-use capmux::{Channel, NodeKey, Peer, PeerError, Protocol, SendError};
+use capmux::{NodeKey, PeerError, SendError};
 use support::{
-    PLUG, assert_elapsed, capability, greet, hello, last_words, noise, plug, poll_at_most, poll_once, read, read_all,
+    assert_elapsed, capability, greet, hello, last_words, noise, plug, poll_at_most, poll_once, read, read_all,
     read_message, scripted, settle, sink, soon,
 };
 use tokio::time::Instant;
