@@ -75,7 +75,7 @@ impl Reader {
                 // What is always ready must not hide the clock.
                 biased;
                 () = &mut timer => {
-                    // So long after the last byte there is no use for what was kept for the next.
+                    // What a burst has left is given back every few seconds; who is not silent takes it again.
                     self.release_memory();
                     timer.as_mut().reset(self.on_timer()?);
                 }
