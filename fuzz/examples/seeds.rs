@@ -243,6 +243,8 @@ fn sessions() -> Vec<Seed> {
         first(0x10, 3, b"one"),
         message(0x15, b"after"),
     ];
+    let overdue =
+        [first(0x10, 3, b"ab"), wait(59_000), inbound.clone(), wait(59_000), inbound.clone(), wait(2000), poll.clone()];
     vec![
         ("messages", session_input(1, 7, &every_message)),
         ("messages_uncompressed", session_input(0, 7, &every_message)),
@@ -274,6 +276,7 @@ fn sessions() -> Vec<Seed> {
         ("chunk_above_the_limit", session_input(1, 15, &[first(0x10, 65, b"a")])),
         ("chunk_past_its_size", session_input(1, 15, &[first(0x10, 3, b"ab"), more(0x10, b"cd")])),
         ("chunk_without_a_first", session_input(1, 15, &[more(0x10, b"cd")])),
+        ("chunks_overdue", session_input(1, 15, &overdue)),
         ("chunk_of_a_chunk", session_input(1, 15, &[first(0x13, 3, b"ab")])),
         ("message_between_chunks", session_input(1, 15, &[first(0x10, 3, b"ab"), message(0x11, b"cd")])),
         ("empty_frame", session_input(1, 7, &[raw(b"")])),

@@ -157,7 +157,7 @@ impl Driver {
 
     fn poll(&mut self) -> bool {
         let polled = self.session.poll(self.now);
-        assert_eq!(polled, self.clock.poll(self.now));
+        assert_eq!(polled, self.expected_poll());
         match polled {
             Ok(TimerAction::Wait(until)) => assert!(until > self.now, "a deadline that has passed"),
             Ok(TimerAction::Ping) => assert!(!self.session.ping(self.now), "the Ping is not outstanding"),
@@ -167,6 +167,17 @@ impl Driver {
             }
         }
         true
+    }
+
+    fn expected_poll(&mut self) -> std::result::Result<TimerAction, SessionError> {
+        let deadline = self.chunks.deadline();
+        if deadline.is_some_and(|deadline| deadline <= self.now) {
+            return Err(ChunkError::Overdue.into());
+        }
+        Ok(match (self.clock.poll(self.now)?, deadline) {
+            (TimerAction::Wait(until), Some(deadline)) => TimerAction::Wait(until.min(deadline)),
+            (action, _) => action,
+        })
     }
 
     /// A message as the other end would send it: delivered as it is, or refused for its id or its size.
@@ -209,7 +220,7 @@ impl Driver {
             true => chunking.encode_first(id, size, piece, &mut data),
             false => chunking.encode_more(id, piece, &mut data),
         };
-        let expected = self.chunks.receive(self.session.shared(), id, is_first.then_some(size), piece);
+        let expected = self.chunks.receive(self.session.shared(), id, is_first.then_some(size), piece, self.now);
         let content = self.seal(|encoder, wire| encoder.message(chunk, &data, wire).expect("it fits a frame"));
         match self.receive(content) {
             Ok(Event::Message { place, code, payload }) => {
@@ -255,6 +266,7 @@ impl Driver {
         self.now += pause;
         self.session.excuse(pause);
         self.clock.excuse(pause);
+        self.chunks.excuse(pause);
     }
 
     /// A message whose compressed form was changed: delivered within the limit, or refused.
