@@ -8,8 +8,9 @@
 //!
 //! - **Cost of a message**: a node with 1, 10, 100 and 1,000 peers in the same process sends them 10,000 messages of 256
 //!   bytes a second, ten each millisecond, each to the next peer in turn: `paced`. From ten peers on, no two messages of
-//!   a millisecond go to one peer. `flat out` is ten times as many messages in all, as fast as they go. CPU time of both
-//!   ends; medians of five rounds.
+//!   a millisecond go to one peer. `plain TCP` is the same load on bare sockets: what of it is the
+//!   system's. `flat out` is ten times as many messages in all, as fast as they go. CPU time of both ends; medians of five
+//!   rounds.
 //! - **Idle peers**: the heap that an end of an idle connection holds, and the most that there was while all were
 //!   connected; the share of a core that a thousand ends use.
 //! - **Allocations**: how many a message takes in a steady state at the sending end and at the receiving end, each with a
@@ -19,6 +20,7 @@
 
 mod allocations;
 mod cost;
+mod raw;
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -84,14 +86,16 @@ fn measure(args: Args) -> Result<Value, Failure> {
     let idle = idle_cpu(nodes, args.quick)?;
     say(format!("1,000 idle ends               {idle:>10.3} % of a core"));
 
-    say(format!("\n{:>8} {:>14} {:>14}", "peers", "paced us", "flat out us"));
+    say(format!("\n{:>8} {:>14} {:>14} {:>14}", "peers", "paced us", "plain TCP us", "flat out us"));
     let costs = cost::costs(args.quick, |cost| {
-        say(format!("{:>8} {:>14.2} {:>14.2}", cost.peers, cost.paced_us, cost.flat_out_us));
+        say(format!("{:>8} {:>14.2} {:>14.2} {:>14.2}", cost.peers, cost.paced_us, cost.tcp_us, cost.flat_out_us));
     })?;
     let of = |peers: usize| costs.iter().find(|cost| cost.peers == peers).ok_or("a number of peers is missing");
     let (ten, thousand) = (of(10)?, of(1000)?);
-    let (paced, flat_out) = (thousand.paced_us / ten.paced_us, thousand.flat_out_us / ten.flat_out_us);
-    say(format!("{:>8} {paced:>14.2} {flat_out:>14.2}", "1000:10"));
+    let ratio = |of: fn(&cost::Cost) -> f64| of(thousand) / of(ten);
+    let (paced, tcp) = (ratio(|cost| cost.paced_us), ratio(|cost| cost.tcp_us));
+    let flat_out = ratio(|cost| cost.flat_out_us);
+    say(format!("{:>8} {paced:>14.2} {tcp:>14.2} {flat_out:>14.2}", "1000:10"));
 
     say(format!("\n{:>8} {:>14} {:>14}   allocations for a message", "bytes", "sending", "receiving"));
     let mut allocated = Vec::new();
@@ -102,13 +106,13 @@ fn measure(args: Args) -> Result<Value, Failure> {
     }
     let costs = costs
         .iter()
-        .map(|cost| json!({ "peers": cost.peers, "paced_us": cost.paced_us, "flat_out_us": cost.flat_out_us }));
+        .map(|cost| json!({ "peers": cost.peers, "paced_us": cost.paced_us, "tcp_us": cost.tcp_us, "flat_out_us": cost.flat_out_us }));
     Ok(json!({
         "idle_end_bytes": heap.held,
         "idle_end_most_bytes": heap.most,
         "idle_cpu_percent": idle,
         "cost": costs.collect::<Vec<_>>(),
-        "ratio_1000_to_10": { "paced": paced, "flat_out": flat_out },
+        "ratio_1000_to_10": { "paced": paced, "tcp": tcp, "flat_out": flat_out },
         "allocations": allocated,
     }))
 }
