@@ -81,7 +81,7 @@ mod transport;
 pub mod typed;
 
 pub use bytes;
-pub use node::{Enode, NodeId, NodeKey, PublicKey};
+pub use node::{Address, Enode, NodeAddr, NodeId, NodeKey, PublicKey};
 pub use p2p::{Capability, DisconnectReason, RateLimit};
 #[cfg(feature = "net")]
 pub use peer::{

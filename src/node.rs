@@ -1,5 +1,6 @@
 //! Who a node is: its key, its public key, its id, and the `enode` URL that says where to find it.
 
+mod address;
 mod enode;
 mod key;
 mod key_file;
@@ -9,6 +10,7 @@ use std::str::FromStr;
 
 use sha3::{Digest, Keccak256};
 
+pub use address::{Address, InvalidAddress, NodeAddr};
 pub use enode::{Enode, EnodeError, Host};
 pub use key::{InvalidKey, NodeKey};
 pub use key_file::KeyFileError;

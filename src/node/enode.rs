@@ -119,7 +119,7 @@ impl FromStr for Enode {
     }
 }
 
-fn parse_public_key(text: &str) -> Result<PublicKey, EnodeError> {
+pub(super) fn parse_public_key(text: &str) -> Result<PublicKey, EnodeError> {
     if text.len() != 128 {
         return Err(EnodeError::PublicKeyLength(text.chars().count()));
     }
