@@ -15,6 +15,7 @@ mod send;
 pub(crate) mod setup;
 pub(crate) mod shaper;
 mod status;
+mod tap;
 mod traffic;
 mod wire;
 mod writer;

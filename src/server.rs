@@ -3,7 +3,7 @@
 mod attempt;
 mod builder;
 mod dial;
-mod events;
+pub(crate) mod events;
 #[cfg(feature = "metrics")]
 mod metrics;
 mod peer_set;
@@ -15,11 +15,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, broadcast, mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::{AbortHandle, JoinSet};
 
 pub use builder::{ServerBuilder, StartError};
-pub use events::{Event, EventStream};
+pub use events::{Event, EventFilter, EventKind, EventStream};
+pub(crate) use events::{Hub as EventHub, MessageEvent};
 pub use status::ServerStatus;
 
 use crate::node::{Enode, NodeId, NodeKey};
@@ -27,6 +28,7 @@ use crate::p2p::{Capability, DisconnectReason};
 use crate::peer::setup::Config;
 use crate::peer::{ByteRates, Counters, Ending, Peer, PeerError, Stage, Traffic};
 use dial::DialRequest;
+use events::Emitter;
 use peer_set::PeerSet;
 use switch::{Shared, Switch};
 
@@ -57,8 +59,8 @@ impl Server {
         let places = |limit: usize| Arc::new(Semaphore::new(limit.min(Semaphore::MAX_PERMITS)));
         let shared = Arc::new(Shared {
             peers: PeerSet::new(config.public_key.node_id(), limits.peers),
+            events: Emitter(config.events.clone()),
             config,
-            events: broadcast::Sender::new(settings.event_capacity),
             traffic: Counters::default(),
             pending: places(limits.pending),
             max_pending: limits.pending.min(Semaphore::MAX_PERMITS),
@@ -116,9 +118,15 @@ impl Server {
         ServerStatus::of(&self.shared)
     }
 
-    /// What happens from now on.
+    /// What happens from now on, but for single messages: the same as [`Server::events_with`] and the default filter.
     pub fn events(&self) -> EventStream {
-        EventStream::new(self.shared.events.subscribe(), self.shared.config.meters.clone())
+        self.events_with(EventFilter::default())
+    }
+
+    /// What happens from now on of what passes the filter. There may be any number of subscribers; each costs a little
+    /// time for each event, and memory for those that it has not read.
+    pub fn events_with(&self, filter: EventFilter) -> EventStream {
+        self.shared.events.subscribe(filter)
     }
 
     /// Dials a node and waits until it is a peer. If it is one already, or becomes one by its own dial meanwhile, that

@@ -20,6 +20,7 @@ use super::reader::Reader;
 use super::send::{ChannelSender, SenderLane};
 use super::setup::{Config, Ready};
 use super::shaper::Paid;
+use super::tap::Tap;
 use super::wire::Wire;
 use super::writer::Writer;
 use super::{Links, Peer, PeerInner};
@@ -72,8 +73,8 @@ impl Driver {
         let chunk = session.chunking().and(config.chunk_size);
         let account = config.budget.account();
         let shapers = [peer.shapers.clone(), config.shapers.clone()];
-        let wire =
-            Wire::new(connection.writer, session.chunking(), shapers.clone(), peer.traffic.clone(), meters.clone());
+        let tap = Tap::new(config.events.clone(), peer.clone());
+        let wire = Wire::new(connection.writer, session.chunking(), shapers.clone(), tap.clone(), meters.clone());
         let limits: Vec<QueueLimits> = protocols.iter().map(|protocol| protocol.queue_limits()).collect();
         let outbox = Arc::new(Outbox::new(&limits, chunk, wire));
         let inbox = |protocol: &&Protocol| Arc::new(Inbox::new(protocol.inbox_limits(), account.clone()));
@@ -92,6 +93,7 @@ impl Driver {
             meters,
             account: account.clone(),
             shapers,
+            tap,
             paid: Paid::default(),
             outbox: outbox.clone(),
             peer: peer.clone(),

@@ -15,7 +15,8 @@ use super::ending::PeerError;
 use super::inbox::{Inbox, Stalled};
 use super::outbox::Outbox;
 use super::shaper::{Paid, Shapers};
-use crate::metrics::{ProtocolMeter, Run};
+use super::tap::Tap;
+use crate::metrics::{ProtocolMeter, Run, Way};
 use crate::p2p::{Event, Session, TimerAction};
 
 /// After so many bytes in a row other tasks get their turn.
@@ -37,6 +38,7 @@ pub(super) struct Reader {
     /// The peer's, and all peers'.
     pub(super) shapers: [Arc<Shapers>; 2],
     pub(super) paid: Paid,
+    pub(super) tap: Tap,
     pub(super) outbox: Arc<Outbox>,
     pub(super) peer: Arc<PeerInner>,
     pub(super) stall_timeout: Duration,
@@ -115,6 +117,9 @@ impl Reader {
                     }
                     self.run.count(&self.meters, place, code, payload.len());
                     let pause = self.session.admit(place, now.into_std())?;
+                    if self.tap.is_open(Way::Received) {
+                        self.tap.tell(Way::Received, &self.meters[place].capability, code, payload.len());
+                    }
                     self.deliver(place, Message::new(code, payload), &mut now).await?;
                     if let Some(pause) = pause {
                         self.flush_counts();

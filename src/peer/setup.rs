@@ -14,6 +14,7 @@ use crate::metrics::Meters;
 use crate::node::{NodeKey, PublicKey};
 use crate::p2p::{ClientId, Hello, P2P_VERSION, Registered, Session, SessionError, SessionSettings};
 use crate::protocol::Protocol;
+use crate::server::EventHub;
 use crate::transport::ByteStream;
 
 /// What all connections of one node share.
@@ -36,6 +37,7 @@ pub(crate) struct Config {
     pub(crate) peer_rates: ByteRates,
     pub(crate) budget: Arc<Budget>,
     pub(crate) meters: Arc<Meters>,
+    pub(crate) events: Arc<EventHub>,
     /// Ends all connections in order.
     pub(crate) shutdown: CancellationToken,
     /// Ends all connections at once.

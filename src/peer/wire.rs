@@ -15,7 +15,7 @@ use super::outbox::{FRAME, Outgoing, Piece, Work};
 use super::scratch::{self, WriteBuffers};
 use super::send::ReceiptSender;
 use super::shaper::{Paid, Shapers};
-use super::traffic::Counters;
+use super::tap::Tap;
 use crate::metrics::{ProtocolMeter, Run, Way};
 use crate::p2p::{BaseMessage, Chunking};
 
@@ -49,7 +49,7 @@ pub(crate) struct Wire {
     /// The peer's, and all peers'.
     shapers: [Arc<Shapers>; 2],
     paid: Paid,
-    traffic: Counters,
+    tap: Tap,
     lanes: Arc<[Arc<ProtocolMeter>]>,
     /// Why nothing more can be written.
     pub(super) failed: Option<PeerError>,
@@ -61,6 +61,15 @@ struct Watched {
     bytes: u64,
     receipt: Option<ReceiptSender>,
     sample: Option<Sample>,
+    told: Option<Told>,
+}
+
+/// What those are told of a message who asked for it.
+struct Told {
+    lane: usize,
+    code: u64,
+    /// Of the payload.
+    bytes: usize,
 }
 
 /// When a message was queued, and when it was sealed.
@@ -83,7 +92,7 @@ impl Wire {
         frames: FrameWriter,
         chunking: Option<Chunking>,
         shapers: [Arc<Shapers>; 2],
-        traffic: Counters,
+        tap: Tap,
         lanes: Arc<[Arc<ProtocolMeter>]>,
     ) -> Self {
         Self {
@@ -102,7 +111,7 @@ impl Wire {
             written: 0,
             shapers,
             paid: Paid::default(),
-            traffic,
+            tap,
             lanes,
             failed: None,
         }
@@ -152,7 +161,7 @@ impl Wire {
         if let Some(lane) = self.lone.take() {
             let now = Instant::now();
             let sample = Some(Sample { lane, queued: now, sealed: now });
-            self.watched.push_back(Watched { end: self.sealed, bytes: 0, receipt: None, sample });
+            self.watched.push_back(Watched { end: self.sealed, bytes: 0, receipt: None, sample, told: None });
         }
     }
 
@@ -228,7 +237,7 @@ impl Wire {
         let before = self.frames.buffer.len();
         self.frames.encoder.base(message, &mut self.frames.buffer);
         self.sealed_since(before);
-        self.traffic.messages_sent(1);
+        self.tap.traffic().messages_sent(1);
         if message == BaseMessage::Ping {
             self.ping_end = Some(self.sealed);
         }
@@ -267,10 +276,11 @@ impl Wire {
     fn end_message(&mut self, lane: usize, before: usize, message: Outgoing) {
         let bytes = self.sealed_since(before) + std::mem::take(&mut self.piece_bytes[lane]);
         self.ends.push_back(self.sealed);
-        let Outgoing { receipt, queued, .. } = message;
-        if receipt.is_some() || queued.is_some() {
+        let Outgoing { receipt, queued, code, data, .. } = message;
+        let told = self.tap.is_open(Way::Sent).then(|| Told { lane, code, bytes: data.len() });
+        if receipt.is_some() || queued.is_some() || told.is_some() {
             let sample = queued.map(|queued| Sample { lane, queued, sealed: Instant::now() });
-            self.watched.push_back(Watched { end: self.sealed, bytes, receipt, sample });
+            self.watched.push_back(Watched { end: self.sealed, bytes, receipt, sample, told });
         }
     }
 
@@ -284,14 +294,14 @@ impl Wire {
     /// Writes at most `limit` bytes of what is sealed.
     pub(super) fn poll_write(&mut self, context: &mut Context<'_>, limit: usize) -> Poll<io::Result<Written>> {
         let bytes = std::task::ready!(self.frames.poll_write(context, limit))?;
-        self.traffic.bytes_sent(bytes);
+        self.tap.traffic().bytes_sent(bytes);
         self.written += bytes as u64;
         let mut written = Written::default();
         while self.ends.front().is_some_and(|end| *end <= self.written) {
             self.ends.pop_front();
             written.messages += 1;
         }
-        self.traffic.messages_sent(written.messages);
+        self.tap.traffic().messages_sent(written.messages);
         written.ping = self.ping_end.take_if(|end| *end <= self.written).is_some();
         while let Some(watched) = self.watched.pop_front_if(|watched| watched.end <= self.written) {
             self.tell(watched);
@@ -302,6 +312,9 @@ impl Wire {
     fn tell(&self, watched: Watched) {
         if let Some(receipt) = watched.receipt {
             receipt.written(watched.bytes);
+        }
+        if let Some(Told { lane, code, bytes }) = watched.told {
+            self.tap.tell(Way::Sent, &self.lanes[lane].capability, code, bytes);
         }
         let Some(Sample { lane, queued, sealed }) = watched.sample else { return };
         let (meter, took) = (&self.lanes[lane], queued.elapsed());

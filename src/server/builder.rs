@@ -9,6 +9,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use super::Server;
+use super::events::{Hub, MAX_EVENT_CAPACITY};
 use crate::metrics::{Meters, ProtocolMeter};
 use crate::node::NodeKey;
 use crate::p2p::{
@@ -24,9 +25,6 @@ use crate::protocol::{Protocol, ProtocolError};
 /// The sizes that pieces of messages can have.
 const CHUNK_SIZES: std::ops::RangeInclusive<usize> = 1024..=Chunking::MAX_PIECE;
 
-/// The memory for so many events is taken at the start.
-const MAX_EVENT_CAPACITY: usize = 1 << 20;
-
 /// Settings of a [`Server`], from [`Server::builder`].
 #[derive(Debug)]
 pub struct ServerBuilder {
@@ -37,7 +35,7 @@ pub struct ServerBuilder {
     pub(super) limits: Limits,
     timeouts: Timeouts,
     liveness: LivenessSettings,
-    pub(super) event_capacity: usize,
+    event_capacity: usize,
     chunk_size: Option<usize>,
     rates: ByteRates,
     peer_rates: ByteRates,
@@ -143,7 +141,8 @@ impl ServerBuilder {
         self
     }
 
-    /// How many events a subscriber may be behind before it loses the oldest. Default 1024, at most 2^20.
+    /// How many events a subscriber may be behind before it loses the oldest, unless it says otherwise
+    /// ([`EventFilter::capacity`](crate::EventFilter::capacity)). Default 1024, at most 2^20. Memory is taken for those that wait alone.
     pub fn event_capacity(mut self, events: usize) -> Self {
         self.event_capacity = events;
         self
@@ -209,7 +208,7 @@ impl ServerBuilder {
         let session = SessionSettings::default().liveness(self.liveness).chunking(self.chunk_size.is_some());
         session.check_protocols(&registered)?;
         let meter = |registered: &Registered| ProtocolMeter::new(registered.capability.clone(), registered.length);
-        let meters = Meters { protocols: registered.iter().map(meter).collect(), ..Meters::default() };
+        let meters = Arc::new(Meters { protocols: registered.iter().map(meter).collect(), ..Meters::default() });
         let config = Config {
             public_key: self.key.public_key(),
             key: self.key.clone(),
@@ -223,7 +222,8 @@ impl ServerBuilder {
             shapers: Shapers::new(self.rates),
             peer_rates: self.peer_rates,
             budget: Budget::new(self.receive_budget),
-            meters: Arc::new(meters),
+            events: Hub::new(self.event_capacity, meters.clone()),
+            meters,
             shutdown: CancellationToken::new(),
             abort: CancellationToken::new(),
         };

@@ -6,13 +6,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::attempt::{Attempt, Origin};
 use super::dial::{self, DialReply, DialRequest};
-use super::events::Event;
+use super::events::{Emitter, Event};
 use super::peer_set::PeerSet;
 use crate::metrics::Load;
 use crate::node::PublicKey;
@@ -37,7 +37,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 pub(super) struct Shared {
     pub(super) config: Arc<Config>,
     pub(super) peers: PeerSet,
-    pub(super) events: broadcast::Sender<Event>,
+    pub(super) events: Emitter,
     pub(super) traffic: Counters,
     /// Places for inbound connections that are being set up, and how many there are.
     pub(super) pending: Arc<Semaphore>,
@@ -47,9 +47,7 @@ pub(super) struct Shared {
 impl Shared {
     /// Counts what has happened, and tells who listens.
     pub(super) fn emit(&self, event: Event) {
-        self.config.meters.observe(&event);
-        // Nobody may be listening.
-        let _ = self.events.send(event);
+        self.events.emit(&event);
     }
 
     pub(super) fn load(&self) -> Load {
