@@ -224,6 +224,7 @@ async fn what_is_lost_is_counted() {
     added(&mut events).await;
     peer.disconnect(DisconnectReason::Requested);
     dropped(&mut events).await;
+    assert_eq!(samples(&node.metrics_text(), "capmux_events_lagged_total"), [" 1"], "R69 R70: also before it is told");
     assert!(matches!(soon(late.recv()).await, Some(capmux::Event::Lagged(1))));
     assert_eq!(samples(&node.metrics_text(), "capmux_events_lagged_total"), [" 1"], "R69 R70");
 }

@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use capmux::{Enode, Event, EventStream, NodeKey, Server, StartError};
+use capmux::{Enode, Event, EventFilter, EventStream, NodeKey, Server, StartError};
 use clap::ValueEnum;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
@@ -50,12 +50,16 @@ pub(crate) struct Args {
     /// Prints each event as a JSON object on a line of its own instead of text
     #[arg(long)]
     jsonl: bool,
+    /// Prints an event for each message, too. If the output is read too slowly, events of all kinds are lost
+    #[arg(long)]
+    messages: bool,
 }
 
 const AFTER_HELP: &str = "\
 With --jsonl every event has these fields, null where they do not apply:
-  event        added, dropped, handler_ended, dial_failed, refused (inbound, and no peer), or lagged
-               (lost events, for this output was not read: the field lost says how many)
+  event        added, dropped, handler_ended, dial_failed, refused (inbound, and no peer), banned,
+               message_sent and message_received (with --messages), or lagged (lost events, for this
+               output was not read: the field lost says how many)
   peer         the node id
   remote_addr  IP and port; of a failed dial the host and port that were dialled
   direction    inbound or outbound
@@ -64,6 +68,11 @@ With --jsonl every event has these fields, null where they do not apply:
   reason       of a Disconnect, by whichever end, such as too many peers
   by           who ended it: local, remote or network
   error        what happened, in one line
+and only where they apply:
+  capability   the protocol of a message or of a handler that ended, such as echo/1
+  code, bytes  of a message; bytes is the size before compression
+  until        when a ban ends, in seconds since 1970
+  lost         how many events were lost
 
 Exit codes: 0 ended in order; 1 it could not start, or was aborted; 2 the command line is wrong.";
 
@@ -85,8 +94,9 @@ impl ProtocolName {
 pub(crate) async fn run(args: Args) -> Result<(), Failure> {
     let mut stop = signals::stop()?;
     let server = start(&args).await?;
-    let mut watch =
-        Watch { events: server.events(), jsonl: args.jsonl, tally: Tally::default(), start: Instant::now() };
+    let wanted = if args.messages { EventFilter::new().messages() } else { EventFilter::new() };
+    let events = server.events_with(wanted);
+    let mut watch = Watch { events, jsonl: args.jsonl, tally: Tally::default(), start: Instant::now() };
     let enode = server.enode().ok_or_else(|| Failure::new(Exit::Failed, "the node does not listen"))?;
     let ended = match output::print_line(enode) {
         Ok(true) => watch.until_stopped(&server, &args, &mut stop).await,

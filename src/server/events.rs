@@ -81,8 +81,8 @@ pub enum Event {
         /// When the ban ends.
         until: SystemTime,
     },
-    /// A message is in the socket; only for those who asked ([`EventFilter::messages`]). It can come a moment before the
-    /// [`Event::Added`] of its peer, never after its [`Event::Dropped`].
+    /// A message is in the socket; only for those who asked ([`EventFilter::messages`]). Those of a peer come in the order
+    /// in which they are written, the first perhaps a moment before [`Event::Added`], the last after [`Event::Dropped`].
     #[non_exhaustive]
     MessageSent {
         /// The peer that it was sent to.
@@ -95,7 +95,8 @@ pub enum Event {
         /// frame (from 13.7 MiB on).
         bytes: usize,
     },
-    /// A message has come whole, and goes to its handler next; otherwise as [`Event::MessageSent`].
+    /// A message has come whole, and goes to its handler next; only for those who asked, in the order in which they come,
+    /// otherwise as [`Event::MessageSent`].
     #[non_exhaustive]
     MessageReceived {
         /// The peer that sent it.

@@ -1,8 +1,9 @@
 //! An event of a node as a line of text, and as one of JSON.
 
 use std::fmt;
+use std::time::UNIX_EPOCH;
 
-use capmux::{Direction, Ending, Event, Peer};
+use capmux::{Capability, Direction, Ending, Event, Peer};
 use serde::Serialize;
 
 use crate::exit::{Exit, Failure};
@@ -24,6 +25,15 @@ pub(super) struct Record {
     error: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     lost: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    capability: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    code: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bytes: Option<usize>,
+    /// In seconds since 1970.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    until: Option<u64>,
 }
 
 impl Record {
@@ -32,7 +42,10 @@ impl Record {
         Some(match event {
             Event::Added { peer, .. } => Self::named("added").peer(peer),
             Event::Dropped { peer, ending, .. } => Self::named("dropped").peer(peer).ending(ending),
-            Event::HandlerEnded { peer, ending, .. } => Self::named("handler_ended").peer(peer).ending(ending),
+            Event::HandlerEnded { peer, capability, ending, .. } => {
+                let capability = Some(capability.to_string());
+                Self { capability, ..Self::named("handler_ended").peer(peer).ending(ending) }
+            }
             Event::DialFailed { enode, ending, .. } => Self {
                 peer: Some(enode.node_id().to_string()),
                 remote_addr: Some(format!("{}:{}", enode.host, enode.tcp_port)),
@@ -45,6 +58,17 @@ impl Record {
                 direction: Some(Direction::Inbound.to_string()),
                 ..Self::named("refused").ending(ending)
             },
+            Event::Banned { id, until, .. } => Self {
+                peer: Some(id.to_string()),
+                until: Some(until.duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs())),
+                ..Self::named("banned")
+            },
+            Event::MessageSent { peer, capability, code, bytes, .. } => {
+                Self::named("message_sent").peer(peer).message(capability, *code, *bytes)
+            }
+            Event::MessageReceived { peer, capability, code, bytes, .. } => {
+                Self::named("message_received").peer(peer).message(capability, *code, *bytes)
+            }
             Event::Lagged(lost) => {
                 let error = format!("{lost} events are lost: this output is not read fast enough");
                 Self { error: Some(error), lost: Some(*lost), ..Self::named("lagged") }
@@ -70,6 +94,10 @@ impl Record {
             by: None,
             error: None,
             lost: None,
+            capability: None,
+            code: None,
+            bytes: None,
+            until: None,
         }
     }
 
@@ -81,6 +109,10 @@ impl Record {
             client: Some(peer.client_id().to_string()),
             ..self
         }
+    }
+
+    fn message(self, capability: &Capability, code: u64, bytes: usize) -> Self {
+        Self { capability: Some(capability.to_string()), code: Some(code), bytes: Some(bytes), ..self }
     }
 
     fn ending(self, ending: &Ending) -> Self {
@@ -102,6 +134,15 @@ impl fmt::Display for Record {
         }
         for part in [&self.direction, &self.remote_addr, &self.client].into_iter().flatten() {
             write!(f, " {part}")?;
+        }
+        if let Some(capability) = &self.capability {
+            write!(f, " {capability}")?;
+        }
+        if let (Some(code), Some(bytes)) = (self.code, self.bytes) {
+            write!(f, ", code {code}, {bytes} bytes")?;
+        }
+        if let Some(until) = self.until {
+            write!(f, " until {until} s after 1970")?;
         }
         if let Some(by) = &self.by {
             write!(f, ", ended by {by}")?;

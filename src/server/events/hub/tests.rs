@@ -67,13 +67,12 @@ fn many_threads_make_one_order_that_all_subscribers_see() {
     let odd = emitter.subscribe(EventFilter::new().matching(|event| number(event) % 2 == 1));
     let reading = emitter.subscribe(EventFilter::new().capacity(3));
     let start = Barrier::new(THREADS as usize);
+    let emit = &|thread: u64| {
+        start.wait();
+        (0..EACH).for_each(|count| emitter.emit(&numbered(thread * EACH + count)));
+    };
     let read = thread::scope(|scope| {
         let reader = scope.spawn(|| drain(&reading));
-        let emit = |thread: u64| {
-            start.wait();
-            (0..EACH).for_each(|count| emitter.emit(&numbered(thread * EACH + count)));
-        };
-        let emit = &emit;
         let threads: Vec<_> = (0..THREADS).map(|thread| scope.spawn(move || emit(thread))).collect();
         threads.into_iter().for_each(|thread| thread.join().unwrap());
         emitter.0.close();
