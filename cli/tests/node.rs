@@ -198,3 +198,23 @@ async fn a_peer_gets_its_echo() {
     connection.send_base(BaseMessage::Ping).await.unwrap();
     read_until(&mut connection, MessageId::PONG).await;
 }
+
+#[tokio::test]
+async fn messages_are_shown_to_who_asks() {
+    let mut node = Node::start(&["--protocol", "echo", "--jsonl", "--messages"]).await;
+    let (mut connection, key) = join(&node, b"").await;
+    node.event("added").await;
+    connection.send(MessageId::new(0x10), &[7; 1000]).await.unwrap();
+    for (name, code) in [("message_received", 0), ("message_sent", 1)] {
+        let event = node.event(name).await;
+        assert_eq!(event["peer"], key.node_id().to_string(), "R68");
+        assert_eq!((&event["capability"], &event["code"]), (&"echo/1".into(), &code.into()), "R68");
+        assert_eq!(event["bytes"], 1000, "R68: before compression");
+    }
+    let mut text = Node::start(&["--protocol", "echo", "--messages"]).await;
+    let (mut connection, _) = join(&text, b"").await;
+    text.line().await;
+    connection.send(MessageId::new(0x10), b"hello").await.unwrap();
+    let line = text.line().await;
+    assert!(line.starts_with("message_received") && line.ends_with("echo/1, code 0, 5 bytes"), "R68: {line:?}");
+}
