@@ -142,7 +142,8 @@ impl ServerBuilder {
     }
 
     /// How many events a subscriber may be behind before it loses the oldest, unless it says otherwise
-    /// ([`EventFilter::capacity`](crate::EventFilter::capacity)). Default 1024, at most 2^20. Memory is taken for those that wait alone.
+    /// ([`EventFilter::capacity`](crate::EventFilter::capacity)). Default 1024, at most 2^20. Memory is taken for those
+    /// alone that wait.
     pub fn event_capacity(mut self, events: usize) -> Self {
         self.event_capacity = events;
         self

@@ -111,7 +111,8 @@ impl EventFilter {
     }
 
     /// How many events the subscriber may be behind before it loses the oldest, instead of the server's
-    /// [`event_capacity`](crate::ServerBuilder::event_capacity): from 1 to 2^20, and the nearest of these for what is outside.
+    /// [`event_capacity`](crate::ServerBuilder::event_capacity): from 1 to 2^20, and the nearest of these for what is
+    /// outside.
     pub fn capacity(mut self, events: usize) -> Self {
         self.capacity = Some(events.clamp(1, MAX_EVENT_CAPACITY));
         self
