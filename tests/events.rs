@@ -244,7 +244,6 @@ fn a_server_takes_no_memory_for_events_that_nobody_reads() {
     };
     of_capacity(1); // What the runtime takes once.
     let (server, stream) = of_capacity(1 << 20);
-    println!("a server takes {server} bytes, a subscription {stream}");
     assert!(server <= 24 * 1024, "R69: {server} bytes for a server");
     assert!(stream <= 1024, "R69: {stream} bytes for a subscription");
 }
