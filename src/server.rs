@@ -1,6 +1,7 @@
 //! The server: one node of a network, which listens, dials, and keeps its peers.
 
 mod attempt;
+mod backoff;
 mod builder;
 mod dial;
 mod events;
@@ -18,6 +19,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, broadcast, mpsc, oneshot};
 use tokio::task::{AbortHandle, JoinSet};
 
+pub use backoff::{Backoff, BackoffError, ExponentialBackoff, FibonacciBackoff};
 pub use builder::{ServerBuilder, StartError};
 pub use events::{Event, EventStream};
 pub use status::ServerStatus;
