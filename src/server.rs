@@ -3,6 +3,8 @@
 mod attempt;
 mod backoff;
 mod builder;
+#[allow(dead_code, reason = "the switch does not decide by it yet")]
+mod collision;
 mod dial;
 mod events;
 #[cfg(feature = "metrics")]
