@@ -10,6 +10,8 @@ mod events;
 #[cfg(feature = "metrics")]
 mod metrics;
 mod peer_set;
+#[allow(dead_code, reason = "the switch does not dial by it yet")]
+mod schedule;
 mod status;
 mod switch;
 
