@@ -94,7 +94,10 @@ pub use prometheus_client;
 pub use protocol::{BoxError, ExitPolicy, Protocol, ProtocolError, ProtocolHandler};
 pub use rlp;
 #[cfg(feature = "net")]
-pub use server::{Event, EventFilter, EventKind, EventStream, Server, ServerBuilder, ServerStatus, StartError};
+pub use server::{
+    Backoff, BackoffError, Event, EventFilter, EventKind, EventStream, ExponentialBackoff, FibonacciBackoff, Server,
+    ServerBuilder, ServerStatus, StartError,
+};
 #[cfg(feature = "net")]
 pub use transport::{ByteStream, connect_tcp};
 

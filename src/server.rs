@@ -1,12 +1,17 @@
 //! The server: one node of a network, which listens, dials, and keeps its peers.
 
 mod attempt;
+mod backoff;
 mod builder;
+#[allow(dead_code, reason = "the switch does not decide by it yet")]
+mod collision;
 mod dial;
 pub(crate) mod events;
 #[cfg(feature = "metrics")]
 mod metrics;
 mod peer_set;
+#[allow(dead_code, reason = "the switch does not dial by it yet")]
+mod schedule;
 mod status;
 mod switch;
 
@@ -18,6 +23,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::{AbortHandle, JoinSet};
 
+pub use backoff::{Backoff, BackoffError, ExponentialBackoff, FibonacciBackoff};
 pub use builder::{ServerBuilder, StartError};
 pub use events::{Event, EventFilter, EventKind, EventStream};
 pub(crate) use events::{Hub as EventHub, MessageEvent};
