@@ -94,7 +94,10 @@ pub use prometheus_client;
 pub use protocol::{BoxError, ExitPolicy, Protocol, ProtocolError, ProtocolHandler};
 pub use rlp;
 #[cfg(feature = "net")]
-pub use server::{Event, EventStream, Server, ServerBuilder, ServerStatus, StartError};
+pub use server::{
+    AcceptLimits, Bans, Event, EventStream, InvalidLimits, PeerLimits, Refusal, Server, ServerBuilder, ServerStatus,
+    StartError, Trust,
+};
 #[cfg(feature = "net")]
 pub use transport::{ByteStream, connect_tcp};
 

@@ -1,9 +1,12 @@
 //! The server: one node of a network, which listens, dials, and keeps its peers.
 
+mod access;
 mod attempt;
 mod builder;
 mod dial;
 mod events;
+mod gate;
+mod limits;
 #[cfg(feature = "metrics")]
 mod metrics;
 mod peer_set;
@@ -18,8 +21,11 @@ use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, broadcast, mpsc, oneshot};
 use tokio::task::{AbortHandle, JoinSet};
 
+pub use access::{Bans, Trust};
 pub use builder::{ServerBuilder, StartError};
 pub use events::{Event, EventStream};
+pub use gate::{AcceptLimits, Refusal};
+pub use limits::{InvalidLimits, PeerLimits};
 pub use status::ServerStatus;
 
 use crate::node::{Enode, NodeId, NodeKey};
@@ -27,6 +33,7 @@ use crate::p2p::{Capability, DisconnectReason};
 use crate::peer::setup::Config;
 use crate::peer::{ByteRates, Counters, Ending, Peer, PeerError, Stage, Traffic};
 use dial::DialRequest;
+use gate::Gate;
 use peer_set::PeerSet;
 use switch::{Shared, Switch};
 
@@ -56,13 +63,14 @@ impl Server {
         let limits = settings.limits;
         let places = |limit: usize| Arc::new(Semaphore::new(limit.min(Semaphore::MAX_PERMITS)));
         let shared = Arc::new(Shared {
-            peers: PeerSet::new(config.public_key.node_id(), limits.peers),
+            peers: PeerSet::new(config.public_key.node_id(), limits.of_peers(), settings.access.clone()),
             config,
             events: broadcast::Sender::new(settings.event_capacity),
             traffic: Counters::default(),
-            pending: places(limits.pending),
-            max_pending: limits.pending.min(Semaphore::MAX_PERMITS),
+            gate: Gate::new(limits.accept),
+            bans: settings.bans.clone(),
         });
+        shared.gate.set_exempt(settings.access.exempt_addresses());
         let switch = Switch {
             shared: shared.clone(),
             listener,
@@ -96,7 +104,7 @@ impl Server {
         Some(Enode::new(self.shared.config.public_key, address))
     }
 
-    /// The peers of this moment, in no order.
+    /// The peers of this moment, in the order of their ids.
     pub fn peers(&self) -> Vec<Peer> {
         self.shared.peers.all()
     }

@@ -11,6 +11,7 @@ use tokio_stream::wrappers::BroadcastStream;
 use tokio_stream::wrappers::errors::BroadcastStreamRecvError;
 use tokio_stream::{Stream, StreamExt};
 
+use super::gate::Refusal;
 use crate::metrics::Meters;
 use crate::node::{Enode, NodeId};
 use crate::p2p::Capability;
@@ -63,6 +64,17 @@ pub enum Event {
         id: Option<NodeId>,
         /// Why, by whom, and at which stage.
         ending: Ending,
+    },
+    /// Inbound connections were closed before a byte of them was read. It is told at once, and then once a second at the
+    /// most, with the next such connection: a flood of connections is none of events.
+    #[non_exhaustive]
+    ClosedUnread {
+        /// Where the last of them came from; `None` where the transport has no addresses.
+        remote_addr: Option<SocketAddr>,
+        /// Why the last of them was closed.
+        refusal: Refusal,
+        /// How many there were since this was last told.
+        count: u64,
     },
     /// This subscriber was too slow: so many events are lost to it.
     Lagged(u64),
