@@ -38,7 +38,7 @@ impl Attempt {
     }
 
     /// The attempt has led to a peer. What it still occupies, if anything, goes with the peer.
-    pub(super) fn settle(mut self: Box<Self>) -> Option<Ticket> {
+    pub(super) fn settle(&mut self) -> Option<Ticket> {
         match self.place.take() {
             Some(Place::Accepted(mut ticket)) => {
                 ticket.settle();

@@ -212,7 +212,7 @@ pub(super) async fn run_peer(
     ready: Box<Ready>,
     direction: Direction,
     addresses: Addresses,
-    attempt: Box<Attempt>,
+    mut attempt: Box<Attempt>,
     reply: &mut Option<DialReply>,
 ) -> Result<(), Ending> {
     let inner = PeerInner::new(&shared.config, &ready, direction, Some(addresses), &shared.traffic);
@@ -223,6 +223,7 @@ pub(super) async fn run_peer(
         Err(error) => return Err(Box::pin(setup::refuse(ready.connection, error)).await),
     }
     let ticket = attempt.settle();
+    drop(attempt);
     let mut membership =
         Membership { shared: shared.clone(), peer: peer.clone(), inner: inner.clone(), ending: None, ticket };
     let driver = Driver::start(&shared.config, ready, inner);
