@@ -95,8 +95,8 @@ pub use protocol::{BoxError, ExitPolicy, Protocol, ProtocolError, ProtocolHandle
 pub use rlp;
 #[cfg(feature = "net")]
 pub use server::{
-    Backoff, BackoffError, Event, EventFilter, EventKind, EventStream, ExponentialBackoff, FibonacciBackoff, Server,
-    ServerBuilder, ServerStatus, StartError,
+    AcceptLimits, Backoff, BackoffError, Bans, Event, EventFilter, EventKind, EventStream, ExponentialBackoff,
+    FibonacciBackoff, InvalidLimits, PeerLimits, Refusal, Server, ServerBuilder, ServerStatus, StartError, Trust,
 };
 #[cfg(feature = "net")]
 pub use transport::{ByteStream, connect_tcp};

@@ -1,5 +1,6 @@
 //! The server: one node of a network, which listens, dials, and keeps its peers.
 
+mod access;
 mod attempt;
 mod backoff;
 mod builder;
@@ -7,6 +8,8 @@ mod builder;
 mod collision;
 mod dial;
 pub(crate) mod events;
+mod gate;
+mod limits;
 #[cfg(feature = "metrics")]
 mod metrics;
 mod peer_set;
@@ -23,10 +26,13 @@ use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::{AbortHandle, JoinSet};
 
+pub use access::{Bans, Trust};
 pub use backoff::{Backoff, BackoffError, ExponentialBackoff, FibonacciBackoff};
 pub use builder::{ServerBuilder, StartError};
 pub use events::{Event, EventFilter, EventKind, EventStream};
 pub(crate) use events::{Hub as EventHub, MessageEvent};
+pub use gate::{AcceptLimits, Refusal};
+pub use limits::{InvalidLimits, PeerLimits};
 pub use status::ServerStatus;
 
 use crate::node::{Enode, NodeId, NodeKey};
@@ -35,6 +41,7 @@ use crate::peer::setup::Config;
 use crate::peer::{ByteRates, Counters, Ending, Peer, PeerError, Stage, Traffic};
 use dial::DialRequest;
 use events::Emitter;
+use gate::Gate;
 use peer_set::PeerSet;
 use switch::{Shared, Switch};
 
@@ -64,13 +71,14 @@ impl Server {
         let limits = settings.limits;
         let places = |limit: usize| Arc::new(Semaphore::new(limit.min(Semaphore::MAX_PERMITS)));
         let shared = Arc::new(Shared {
-            peers: PeerSet::new(config.public_key.node_id(), limits.peers),
+            peers: PeerSet::new(config.public_key.node_id(), limits.of_peers(), settings.access.clone()),
             events: Emitter(config.events.clone()),
             config,
             traffic: Counters::default(),
-            pending: places(limits.pending),
-            max_pending: limits.pending.min(Semaphore::MAX_PERMITS),
+            gate: Gate::new(limits.accept),
+            bans: settings.bans.clone(),
         });
+        shared.gate.set_exempt(settings.access.exempt_addresses());
         let switch = Switch {
             shared: shared.clone(),
             listener,
@@ -104,7 +112,7 @@ impl Server {
         Some(Enode::new(self.shared.config.public_key, address))
     }
 
-    /// The peers of this moment, in no order.
+    /// The peers of this moment, in the order of their ids.
     pub fn peers(&self) -> Vec<Peer> {
         self.shared.peers.all()
     }

@@ -10,8 +10,8 @@ use capmux::p2p::{DisconnectReason, HelloError, LivenessSettings, MessageId, Reg
 use capmux::rlpx::HandshakeError;
 use capmux::testing::{expect_message, manual, node};
 use capmux::{
-    Connection, Direction, Ending, Enode, Event, NodeKey, Party, PeerError, ProtocolError, Server, ServerBuilder,
-    Stage, StartError,
+    Connection, Direction, Ending, Enode, Event, NodeKey, Party, PeerError, ProtocolError, Refusal, Server,
+    ServerBuilder, Stage, StartError,
 };
 use support::raw::{Raw, connect, read_to_end};
 use support::{
@@ -266,6 +266,8 @@ async fn above_max_pending_a_connection_is_closed_unread() {
     for _ in 0..3 {
         assert_eq!(read_to_end(&mut connect(&server).await).await, 0, "R44 H19");
     }
+    let told = event(&mut events).await;
+    assert!(matches!(told, Event::ClosedUnread { refusal: Refusal::Pending, count: 1, .. }), "R44: once: {told:?}");
     drop(silent);
     for _ in 0..2 {
         assert_eq!(refused(&mut events).await.stage(), Stage::Encryption);

@@ -109,6 +109,12 @@ pub enum PeerError {
         /// The limit in force.
         limit: usize,
     },
+    /// The node is not on the list of those that may be peers.
+    #[error("the node is not allowed to be a peer")]
+    NotAllowed,
+    /// The node is banned.
+    #[error("the node is banned")]
+    Banned,
     /// There is a connection with that node already, or one is being made.
     #[error("there is a connection with this node already")]
     AlreadyConnected,
@@ -179,6 +185,8 @@ impl PeerError {
             Self::Frame(_) => None,
             Self::Session(error) => error.disconnect_reason(),
             Self::TooManyPeers { .. } => Some(Reason::TooManyPeers),
+            // Not for now, but for long: and it is nobody's business which of the two.
+            Self::NotAllowed | Self::Banned => Some(Reason::UselessPeer),
             Self::AlreadyConnected => Some(Reason::AlreadyConnected),
             Self::Requested(reason) => Some(*reason),
             Self::ShuttingDown | Self::HandlerFinished { .. } => Some(Reason::ClientQuitting),

@@ -115,12 +115,13 @@ pub(crate) async fn accept(
     admit: impl FnOnce(&PublicKey) -> Result<(), PeerError>,
 ) -> Result<Box<Ready>, Ending> {
     let start = Instant::now();
-    let handshake = Connection::accept(stream, &config.key);
+    // On the heap each, and only for as long as it takes: who stays silent does not pay for what follows.
+    let handshake = Box::pin(Connection::accept(stream, &config.key));
     let connection = within(config, Stage::Encryption, config.timeouts.encryption, handshake).await?;
     if let Err(error) = admit(connection.remote()) {
         return Err(refuse(connection, error).await);
     }
-    exchange_hello(config, config.session, connection, start.elapsed()).await
+    Box::pin(exchange_hello(config, config.session, connection, start.elapsed())).await
 }
 
 /// Runs one stage of a setup, until its limit or the shutdown.

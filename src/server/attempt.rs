@@ -6,6 +6,7 @@ use std::sync::Arc;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::events::Event;
+use super::gate::Ticket;
 use super::switch::Shared;
 use crate::node::Enode;
 use crate::peer::{Ending, PeerError, Stage};
@@ -15,7 +16,13 @@ use crate::peer::{Ending, PeerError, Stage};
 pub(super) struct Attempt {
     shared: Arc<Shared>,
     origin: Origin,
-    _place: OwnedSemaphorePermit,
+    place: Option<Place>,
+}
+
+/// What an attempt occupies.
+pub(super) enum Place {
+    Accepted(Ticket),
+    Dialled { _permit: OwnedSemaphorePermit },
 }
 
 /// Where a connection comes from.
@@ -26,8 +33,19 @@ pub(super) enum Origin {
 
 impl Attempt {
     /// On the heap, and only for as long as it takes: the task stays as long as the peer.
-    pub(super) fn new(shared: Arc<Shared>, origin: Origin, place: OwnedSemaphorePermit) -> Box<Self> {
-        Box::new(Self { shared, origin, _place: place })
+    pub(super) fn new(shared: Arc<Shared>, origin: Origin, place: Place) -> Box<Self> {
+        Box::new(Self { shared, origin, place: Some(place) })
+    }
+
+    /// The attempt has led to a peer. What it still occupies, if anything, goes with the peer.
+    pub(super) fn settle(&mut self) -> Option<Ticket> {
+        match self.place.take() {
+            Some(Place::Accepted(mut ticket)) => {
+                ticket.settle();
+                Some(ticket)
+            }
+            _ => None,
+        }
     }
 }
 
@@ -60,7 +78,7 @@ mod tests {
         let enode = Enode::new(crate::NodeKey::random().public_key(), "127.0.0.1:1".parse().unwrap());
         let origins = [Origin::Accepted("127.0.0.1:2".parse().unwrap()), Origin::Dialled(enode)];
         for (origin, count) in origins.into_iter().zip(1..) {
-            let place = server.shared.pending.clone().try_acquire_owned().unwrap();
+            let place = Place::Accepted(server.shared.gate.admit(None, std::time::Instant::now()).unwrap());
             let attempt = Attempt::new(server.shared.clone(), origin, place);
             let task = tokio::spawn(async move {
                 let _attempt = attempt;

@@ -9,9 +9,12 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use super::Server;
+use super::access::{Access, Bans, Mark, Trust};
 use super::events::{Hub, MAX_EVENT_CAPACITY};
+use super::gate::AcceptLimits;
+use super::peer_set::PeerLimits;
 use crate::metrics::{Meters, ProtocolMeter};
-use crate::node::NodeKey;
+use crate::node::{NodeAddr, NodeKey};
 use crate::p2p::{
     Chunking, ClientId, LivenessSettings, LivenessSettingsError, MAX_BASE_MESSAGE_SIZE, MAX_TIMEOUT, Registered,
     RegistrationError, SessionSettings,
@@ -33,6 +36,8 @@ pub struct ServerBuilder {
     listen: Option<SocketAddr>,
     protocols: Vec<Protocol>,
     pub(super) limits: Limits,
+    pub(super) access: Access,
+    pub(super) bans: Option<Arc<dyn Bans>>,
     timeouts: Timeouts,
     liveness: LivenessSettings,
     event_capacity: usize,
@@ -46,8 +51,22 @@ pub struct ServerBuilder {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Limits {
     pub(super) peers: usize,
-    pub(super) pending: usize,
+    pub(super) inbound: Option<usize>,
+    pub(super) outbound: Option<usize>,
+    pub(super) accept: AcceptLimits,
     pub(super) dials: usize,
+}
+
+impl Limits {
+    /// With the defaults that depend on the number of all peers.
+    pub(super) fn of_peers(&self) -> PeerLimits {
+        let third = self.peers / 3;
+        PeerLimits {
+            max_peers: self.peers,
+            max_inbound: self.inbound.unwrap_or(self.peers - third),
+            max_outbound: self.outbound.unwrap_or(third.max(1).min(self.peers)),
+        }
+    }
 }
 
 impl ServerBuilder {
@@ -57,7 +76,20 @@ impl ServerBuilder {
             client_id: concat!("capmux/", env!("CARGO_PKG_VERSION")).into(),
             listen: None,
             protocols: Vec::new(),
-            limits: Limits { peers: 50, pending: 50, dials: 16 },
+            limits: Limits {
+                peers: 50,
+                inbound: None,
+                outbound: None,
+                accept: AcceptLimits {
+                    max_pending: 50,
+                    max_per_address: 8,
+                    max_per_subnet: 16,
+                    limit_local_addresses: false,
+                },
+                dials: 16,
+            },
+            access: Access::default(),
+            bans: None,
             timeouts: Timeouts::default(),
             liveness: LivenessSettings::default(),
             event_capacity: 1024,
@@ -87,15 +119,82 @@ impl ServerBuilder {
     }
 
     /// The most peers at a time, in both directions together. Default 50. What comes above it is told
-    /// [`TooManyPeers`](crate::DisconnectReason::TooManyPeers).
+    /// [`TooManyPeers`](crate::DisconnectReason::TooManyPeers). [Persistent](Self::persistent) nodes pass it.
     pub fn max_peers(mut self, peers: usize) -> Self {
         self.limits.peers = peers;
         self
     }
 
+    /// The most peers at a time that have dialled this node. Default: `max_peers` less a third of it; at most
+    /// `max_peers`, and with 0 only those come in that pass it: [trusted](Self::trusted) and
+    /// [persistent](Self::persistent) nodes, which take none of these places.
+    pub fn max_inbound(mut self, peers: usize) -> Self {
+        self.limits.inbound = Some(peers);
+        self
+    }
+
+    /// The most peers at a time that this node has dialled of its own accord. Default: a third of `max_peers`, and 1 at
+    /// least; at most `max_peers`. What the application dials is not limited by it.
+    pub fn max_outbound(mut self, peers: usize) -> Self {
+        self.limits.outbound = Some(peers);
+        self
+    }
+
     /// The most inbound connections at a time that are not peers yet. Default 50. Those above it are closed unread.
     pub fn max_pending(mut self, connections: usize) -> Self {
-        self.limits.pending = connections;
+        self.limits.accept.max_pending = connections;
+        self
+    }
+
+    /// The most inbound connections at a time from one public address, peers included. Default 8. Those above it are
+    /// closed unread, and so are those that come within 30 s of another from the same address, or from the same /64 of
+    /// IPv6.
+    ///
+    /// Loopback, link-local and private addresses are not limited, unless [set so](Self::limit_local_addresses), and the
+    /// numeric addresses of [trusted](Self::trusted) and [persistent](Self::persistent) nodes never are.
+    pub fn max_per_address(mut self, connections: usize) -> Self {
+        self.limits.accept.max_per_address = connections;
+        self
+    }
+
+    /// The most inbound connections at a time from one /24 of IPv4 or /64 of IPv6, peers included. Default 16. Of
+    /// [`max_pending`](Self::max_pending) it has half at the most. It is limited where
+    /// [addresses](Self::max_per_address) are.
+    pub fn max_per_subnet(mut self, connections: usize) -> Self {
+        self.limits.accept.max_per_subnet = connections;
+        self
+    }
+
+    /// Limits loopback, link-local and private addresses like public ones. Off by default: a proxy would share its limits
+    /// among all that come through it.
+    pub fn limit_local_addresses(mut self, limit: bool) -> Self {
+        self.limits.accept.limit_local_addresses = limit;
+        self
+    }
+
+    /// Which nodes may be peers, whoever dials. Default [`Trust::Open`]. Others are told
+    /// [`UselessPeer`](crate::DisconnectReason::UselessPeer), once they have proved their keys.
+    pub fn trust(mut self, trust: Trust) -> Self {
+        self.access.trust = trust;
+        self
+    }
+
+    /// Adds a trusted node: it passes [`max_inbound`](Self::max_inbound), and its numeric addresses have no limits of
+    /// their own.
+    pub fn trusted(mut self, node: impl Into<NodeAddr>) -> Self {
+        self.access.mark(Mark::Trusted, &node.into());
+        self
+    }
+
+    /// Adds a persistent node: it passes [`max_peers`](Self::max_peers), too.
+    pub fn persistent(mut self, node: impl Into<NodeAddr>) -> Self {
+        self.access.mark(Mark::Persistent, &node.into());
+        self
+    }
+
+    /// Asks this who is banned. By default nobody is.
+    pub fn bans(mut self, bans: Arc<dyn Bans>) -> Self {
+        self.bans = Some(bans);
         self
     }
 
@@ -236,13 +335,11 @@ impl ServerBuilder {
 
     fn check(&self) -> Result<(), StartError> {
         self.liveness.check()?;
-        let Limits { peers, pending, dials } = self.limits;
-        let counts = [
-            ("max_peers", peers, usize::MAX),
-            ("max_pending", if self.listen.is_some() { pending } else { 1 }, usize::MAX),
-            ("max_dials", dials, usize::MAX),
-            ("event_capacity", self.event_capacity, MAX_EVENT_CAPACITY),
-        ];
+        let Limits { mut accept, dials, .. } = self.limits;
+        if self.listen.is_none() {
+            accept.max_pending = 1;
+        }
+        let counts = [("max_dials", dials, usize::MAX), ("event_capacity", self.event_capacity, MAX_EVENT_CAPACITY)];
         if let Some(largest) = self.protocols.iter().map(Protocol::largest).max()
             && self.receive_budget < largest
         {
@@ -252,6 +349,9 @@ impl ServerBuilder {
             return Err(StartError::OutOfRange { setting: "chunk_size" });
         }
         if let Some((setting, ..)) = counts.into_iter().find(|(_, count, most)| *count == 0 || count > most) {
+            return Err(StartError::OutOfRange { setting });
+        }
+        if let Some(setting) = self.limits.of_peers().out_of_range().or(accept.out_of_range()) {
             return Err(StartError::OutOfRange { setting });
         }
         let Timeouts { dial, encryption, hello, write_stall, inbox_stall } = self.timeouts;

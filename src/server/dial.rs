@@ -83,6 +83,7 @@ struct Dialling {
 
 impl Dialling {
     fn begin(shared: &Arc<Shared>, id: NodeId) -> Result<Self, PeerError> {
+        shared.check_ban(&id)?;
         shared.peers.begin_dial(id)?;
         Ok(Self { shared: shared.clone(), id })
     }

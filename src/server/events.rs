@@ -18,6 +18,7 @@ pub(super) use filter::MAX_EVENT_CAPACITY;
 pub(super) use hub::Emitter;
 pub(crate) use hub::Hub;
 
+use super::gate::Refusal;
 use crate::metrics::Way;
 use crate::node::{Enode, NodeId};
 use crate::p2p::Capability;
@@ -108,6 +109,17 @@ pub enum Event {
         /// The size of the payload, decompressed, in bytes.
         bytes: usize,
     },
+    /// Inbound connections were closed before a byte of them was read. It is told at once, and then once a second at the
+    /// most, with the next such connection: a flood of connections is none of events.
+    #[non_exhaustive]
+    ClosedUnread {
+        /// Where the last of them came from; `None` where the transport has no addresses.
+        remote_addr: Option<SocketAddr>,
+        /// Why the last of them was closed.
+        refusal: Refusal,
+        /// How many there were since this was last told.
+        count: u64,
+    },
     /// This subscriber was too slow: here so many events are lost to it.
     Lagged(u64),
 }
@@ -126,6 +138,8 @@ pub enum EventKind {
     DialFailed,
     /// [`Event::Refused`].
     Refused,
+    /// [`Event::ClosedUnread`].
+    ClosedUnread,
     /// [`Event::Banned`].
     Banned,
     /// [`Event::MessageSent`].
@@ -138,12 +152,13 @@ pub enum EventKind {
 
 impl EventKind {
     /// All that can be asked for.
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self::Added,
         Self::Dropped,
         Self::HandlerEnded,
         Self::DialFailed,
         Self::Refused,
+        Self::ClosedUnread,
         Self::Banned,
         Self::MessageSent,
         Self::MessageReceived,
@@ -164,6 +179,7 @@ impl fmt::Display for EventKind {
             Self::HandlerEnded => "handler_ended",
             Self::DialFailed => "dial_failed",
             Self::Refused => "refused",
+            Self::ClosedUnread => "closed_unread",
             Self::Banned => "banned",
             Self::MessageSent => "message_sent",
             Self::MessageReceived => "message_received",
@@ -181,6 +197,7 @@ impl Event {
             Self::HandlerEnded { .. } => EventKind::HandlerEnded,
             Self::DialFailed { .. } => EventKind::DialFailed,
             Self::Refused { .. } => EventKind::Refused,
+            Self::ClosedUnread { .. } => EventKind::ClosedUnread,
             Self::Banned { .. } => EventKind::Banned,
             Self::MessageSent { .. } => EventKind::MessageSent,
             Self::MessageReceived { .. } => EventKind::MessageReceived,
@@ -200,7 +217,7 @@ impl Event {
             Self::DialFailed { enode, .. } => Some(enode.node_id()),
             Self::Refused { id, .. } => *id,
             Self::Banned { id, .. } => Some(*id),
-            Self::Lagged(_) => None,
+            Self::ClosedUnread { .. } | Self::Lagged(_) => None,
         }
     }
 

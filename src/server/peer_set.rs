@@ -1,46 +1,90 @@
 //! Which peers there are, and which are about to be.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use super::access::{Access, Mark, Trust};
 use crate::metrics::ends::direction_place;
-use crate::node::NodeId;
+use crate::node::{NodeAddr, NodeId};
 use crate::peer::{Direction, Peer, PeerError};
 
-/// The peers of a server, one for each node id at the most.
+/// How many peers a server may have, for [`Server::set_limits`](crate::Server::set_limits).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PeerLimits {
+    /// In both directions together, 1 at least; see [`ServerBuilder::max_peers`](crate::ServerBuilder::max_peers).
+    pub max_peers: usize,
+    /// That have dialled this node; see [`ServerBuilder::max_inbound`](crate::ServerBuilder::max_inbound).
+    pub max_inbound: usize,
+    /// That this node has dialled of its own accord; see
+    /// [`ServerBuilder::max_outbound`](crate::ServerBuilder::max_outbound).
+    pub max_outbound: usize,
+}
+
+impl PeerLimits {
+    /// The name of a setting that will not do.
+    pub(super) fn out_of_range(&self) -> Option<&'static str> {
+        let most = self.max_peers;
+        let settings = [
+            ("max_peers", most > 0),
+            ("max_inbound", self.max_inbound <= most),
+            ("max_outbound", self.max_outbound <= most),
+        ];
+        settings.into_iter().find(|(_, is_good)| !is_good).map(|(setting, _)| setting)
+    }
+}
+
+/// The peers of a server, one for each node id at the most, in the order of their ids.
 #[derive(Debug)]
 pub(super) struct PeerSet {
     own: NodeId,
-    limit: usize,
     state: Mutex<State>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct State {
-    peers: HashMap<NodeId, Peer>,
-    dialling: HashSet<NodeId>,
+    limits: PeerLimits,
+    access: Access,
+    peers: BTreeMap<NodeId, Member>,
+    dialling: BTreeSet<NodeId>,
+    /// How many have been added so far.
+    added: u64,
+}
+
+#[derive(Debug)]
+struct Member {
+    peer: Peer,
+    /// How many were added before it.
+    order: u64,
 }
 
 impl PeerSet {
-    pub(super) fn new(own: NodeId, limit: usize) -> Self {
-        Self { own, limit, state: Mutex::default() }
+    pub(super) fn new(own: NodeId, limits: PeerLimits, access: Access) -> Self {
+        let (peers, dialling) = (BTreeMap::new(), BTreeSet::new());
+        Self { own, state: Mutex::new(State { limits, access, peers, dialling, added: 0 }) }
     }
 
-    /// Whether there is a place for another peer.
-    pub(super) fn check_limit(&self) -> Result<(), PeerError> {
-        self.lock().check_limit(self.limit)
+    /// Whether anybody at all could be an inbound peer now. Who it is, is only a claim yet, and who lies must not learn
+    /// which nodes pass the limits: while there are such nodes, everybody may go on to the Hello, which proves the key.
+    pub(super) fn check_unproved(&self) -> Result<(), PeerError> {
+        let state = self.lock();
+        if state.access.has_exempt() { Ok(()) } else { state.check_places(None, Direction::Inbound) }
     }
 
-    /// Makes a peer of a connection, if there is a place for it now. It may take the place of another connection to the
-    /// same node, which is then returned and has to be ended.
+    /// Makes a peer of a connection, if the node may be one and there is a place for it now. It may take the place of
+    /// another connection to the same node, which is then returned and has to be ended.
     pub(super) fn insert(&self, peer: &Peer) -> Result<Option<Peer>, PeerError> {
         let mut state = self.lock();
-        match state.peers.get(&peer.id()) {
-            Some(existing) if !self.replaces(peer, existing) => return Err(PeerError::AlreadyConnected),
+        let id = peer.id();
+        state.access.check(&id)?;
+        match state.peers.get(&id) {
+            Some(existing) if !self.replaces(peer, &existing.peer) => return Err(PeerError::AlreadyConnected),
             Some(_) => {}
-            None => state.check_limit(self.limit)?,
+            None => state.check_places(Some(&id), peer.direction())?,
         }
-        Ok(state.peers.insert(peer.id(), peer.clone()))
+        let order = state.added;
+        state.added += 1;
+        Ok(state.peers.insert(id, Member { peer: peer.clone(), order }).map(|replaced| replaced.peer))
     }
 
     /// When both ends dial at once there are two connections, and each end sees them in its own order. Both keep the one
@@ -53,41 +97,82 @@ impl PeerSet {
     /// Removes a peer, and not another connection to the same node.
     pub(super) fn remove(&self, peer: &Peer) {
         let mut state = self.lock();
-        if state.peers.get(&peer.id()) == Some(peer) {
+        if state.peers.get(&peer.id()).is_some_and(|member| member.peer == *peer) {
             state.peers.remove(&peer.id());
         }
     }
 
     pub(super) fn find(&self, id: &NodeId) -> Option<Peer> {
-        self.lock().peers.get(id).cloned()
+        self.lock().peers.get(id).map(|member| member.peer.clone())
     }
 
     pub(super) fn all(&self) -> Vec<Peer> {
-        self.lock().peers.values().cloned().collect()
+        self.lock().peers.values().map(|member| member.peer.clone()).collect()
     }
 
     /// How many peers there are, by direction, and how many nodes are being dialled.
     pub(super) fn count(&self) -> ([usize; 2], usize) {
         let state = self.lock();
         let mut peers = [0; 2];
-        for peer in state.peers.values() {
-            peers[direction_place(peer.direction())] += 1;
+        for member in state.peers.values() {
+            peers[direction_place(member.peer.direction())] += 1;
         }
         (peers, state.dialling.len())
     }
 
-    /// Notes that a node is being dialled; an error when it is connected, or being dialled already.
+    /// Notes that a node is being dialled; an error when it may not be a peer, is connected, or being dialled already.
     pub(super) fn begin_dial(&self, id: NodeId) -> Result<(), PeerError> {
         let mut state = self.lock();
+        state.access.check(&id)?;
         if state.peers.contains_key(&id) {
             return Err(PeerError::AlreadyConnected);
         }
-        state.check_limit(self.limit)?;
+        state.check_places(Some(&id), Direction::Outbound)?;
         if state.dialling.insert(id) { Ok(()) } else { Err(PeerError::AlreadyConnected) }
     }
 
     pub(super) fn end_dial(&self, id: &NodeId) {
         self.lock().dialling.remove(id);
+    }
+
+    pub(super) fn limits(&self) -> PeerLimits {
+        self.lock().limits
+    }
+
+    /// From now on these limits hold. The result is the peers that have no place any more, the youngest first.
+    pub(super) fn set_limits(&self, limits: PeerLimits) -> Vec<Peer> {
+        let mut state = self.lock();
+        state.limits = limits;
+        state.surplus()
+    }
+
+    pub(super) fn trust(&self) -> Trust {
+        self.lock().access.trust.clone()
+    }
+
+    /// From now on these nodes may be peers. The result is the peers that may not be any more.
+    pub(super) fn change_trust(&self, change: impl FnOnce(&mut Trust)) -> Vec<Peer> {
+        let mut state = self.lock();
+        change(&mut state.access.trust);
+        let denied = state.peers.iter().filter(|(id, _)| state.access.check(id).is_err());
+        denied.map(|(_, member)| member.peer.clone()).collect()
+    }
+
+    /// Marks a node. The result is the addresses that have no limits of their own from now on.
+    pub(super) fn mark(&self, mark: Mark, node: &NodeAddr) -> Vec<IpAddr> {
+        let mut state = self.lock();
+        state.access.mark(mark, node);
+        state.access.exempt_addresses().collect()
+    }
+
+    /// Takes a mark away; `None` if the node did not have it, otherwise as [`mark`](Self::mark). A peer keeps its place.
+    pub(super) fn unmark(&self, mark: Mark, id: &NodeId) -> Option<Vec<IpAddr>> {
+        let mut state = self.lock();
+        state.access.unmark(mark, id).then(|| state.access.exempt_addresses().collect())
+    }
+
+    pub(super) fn is_marked(&self, mark: Mark, id: &NodeId) -> bool {
+        self.lock().access.is(mark, id)
     }
 
     /// No code that can panic runs under the lock.
@@ -97,7 +182,47 @@ impl PeerSet {
 }
 
 impl State {
-    fn check_limit(&self, limit: usize) -> Result<(), PeerError> {
-        if self.peers.len() >= limit { Err(PeerError::TooManyPeers { limit }) } else { Ok(()) }
+    /// Whether there is a place for this node, or for any that is nothing special.
+    fn check_places(&self, id: Option<&NodeId>, direction: Direction) -> Result<(), PeerError> {
+        let too_many = |limit| Err(PeerError::TooManyPeers { limit });
+        if id.is_some_and(|id| self.access.is(Mark::Persistent, id)) {
+            return Ok(());
+        }
+        if self.within_total().count() >= self.limits.max_peers {
+            return too_many(self.limits.max_peers);
+        }
+        let is_limited = direction == Direction::Inbound && !id.is_some_and(|id| self.access.is_exempt(id));
+        if is_limited && self.within_inbound().count() >= self.limits.max_inbound {
+            return too_many(self.limits.max_inbound);
+        }
+        Ok(())
+    }
+
+    /// The peers that take one of all places.
+    fn within_total(&self) -> impl Iterator<Item = &Member> {
+        let members = self.peers.iter();
+        members.filter(|(id, _)| !self.access.is(Mark::Persistent, id)).map(|(_, member)| member)
+    }
+
+    /// The peers that take a place of inbound ones.
+    fn within_inbound(&self) -> impl Iterator<Item = &Member> {
+        let members = self.peers.iter().filter(|(_, member)| member.peer.direction() == Direction::Inbound);
+        members.filter(|(id, _)| !self.access.is_exempt(id)).map(|(_, member)| member)
+    }
+
+    /// The peers above the limits: of inbound ones, and then of all that are not trusted or persistent, the youngest.
+    fn surplus(&self) -> Vec<Peer> {
+        let youngest = |mut members: Vec<&Member>, count: usize| {
+            members.sort_by_key(|member| std::cmp::Reverse(member.order));
+            members.into_iter().take(count).map(|member| member.peer.clone()).collect::<Vec<_>>()
+        };
+        let inbound: Vec<_> = self.within_inbound().collect();
+        let above = inbound.len().saturating_sub(self.limits.max_inbound);
+        let mut surplus = youngest(inbound, above);
+        let above = self.within_total().count().saturating_sub(self.limits.max_peers + surplus.len());
+        let rest = self.peers.iter().filter(|(id, _)| !self.access.is_exempt(id)).map(|(_, member)| member);
+        let rest = rest.filter(|member| !surplus.contains(&member.peer)).collect();
+        surplus.extend(youngest(rest, above));
+        surplus
     }
 }

@@ -7,7 +7,7 @@ use crate::peer::{ByteRates, PeerStatus, Traffic};
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct ServerStatus {
-    /// Its peers, in no order.
+    /// Its peers, in the order of their ids.
     pub peers: Vec<PeerStatus>,
     /// How many peers have dialled this node.
     pub inbound: usize,

@@ -1,7 +1,7 @@
 //! The task of a server: it accepts and dials, and owns the tasks of all connections.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,12 +10,14 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-use super::attempt::{Attempt, Origin};
+use super::access::Bans;
+use super::attempt::{Attempt, Origin, Place};
 use super::dial::{self, DialReply, DialRequest};
 use super::events::{Emitter, Event};
+use super::gate::{Gate, Refusal, Ticket};
 use super::peer_set::PeerSet;
 use crate::metrics::Load;
-use crate::node::PublicKey;
+use crate::node::{NodeId, PublicKey};
 use crate::p2p::DisconnectReason;
 use crate::peer::driver::Driver;
 use crate::peer::handlers::HandlerEnd;
@@ -39,9 +41,9 @@ pub(super) struct Shared {
     pub(super) peers: PeerSet,
     pub(super) events: Emitter,
     pub(super) traffic: Counters,
-    /// Places for inbound connections that are being set up, and how many there are.
-    pub(super) pending: Arc<Semaphore>,
-    pub(super) max_pending: usize,
+    /// Lets inbound connections in.
+    pub(super) gate: Arc<Gate>,
+    pub(super) bans: Option<Arc<dyn Bans>>,
 }
 
 impl Shared {
@@ -50,11 +52,29 @@ impl Shared {
         self.events.emit(&event);
     }
 
+    /// Whether a node that has proved its key, or is to be dialled, is banned.
+    pub(super) fn check_ban(&self, id: &NodeId) -> Result<(), PeerError> {
+        let now = Instant::now().into_std();
+        if self.bans.as_ref().is_some_and(|bans| bans.bans_node(id, now)) { Err(PeerError::Banned) } else { Ok(()) }
+    }
+
+    /// Lets an inbound connection in, or tells why not.
+    fn admit(&self, ip: Option<IpAddr>, now: std::time::Instant) -> Result<Ticket, Refusal> {
+        if ip.zip(self.bans.as_ref()).is_some_and(|(ip, bans)| bans.bans_address(ip.to_canonical(), now)) {
+            return Err(Refusal::Banned);
+        }
+        self.gate.admit(ip, now)
+    }
+
     pub(super) fn load(&self) -> Load {
         let (peers, dialling) = self.peers.count();
-        let inbound = self.max_pending.saturating_sub(self.pending.available_permits());
         let budget = &self.config.budget;
-        Load { peers, pending: [inbound, dialling], budget_used: budget.used(), budget_limit: budget.limit() }
+        Load {
+            peers,
+            pending: [self.gate.pending(), dialling],
+            budget_used: budget.used(),
+            budget_limit: budget.limit(),
+        }
     }
 }
 
@@ -82,7 +102,8 @@ impl Switch {
                     }
                 }
                 (permit, request) = next_dial(&self.dials, &mut self.requests) => {
-                    let attempt = Attempt::new(self.shared.clone(), Origin::Dialled(request.enode.clone()), permit);
+                    let place = Place::Dialled { _permit: permit };
+                    let attempt = Attempt::new(self.shared.clone(), Origin::Dialled(request.enode.clone()), place);
                     self.connections.spawn(dial::dial(self.shared.clone(), request, attempt));
                 }
                 accepted = accept(self.listener.as_ref(), not_before) => match accepted {
@@ -112,14 +133,20 @@ impl Switch {
     }
 
     fn accepted(&mut self, stream: TcpStream, remote: SocketAddr) {
-        match self.shared.pending.clone().try_acquire_owned() {
-            Ok(permit) => {
-                let attempt = Attempt::new(self.shared.clone(), Origin::Accepted(remote), permit);
+        let now = Instant::now().into_std();
+        match self.shared.admit(Some(remote.ip()), now) {
+            Ok(ticket) => {
+                let place = Place::Accepted(ticket);
+                let attempt = Attempt::new(self.shared.clone(), Origin::Accepted(remote), place);
                 self.connections.spawn(serve(self.shared.clone(), stream, remote, attempt));
             }
-            Err(_) => {
+            Err(refusal) => {
+                drop(stream);
                 self.shared.config.meters.closed_unread();
-                tracing::debug!(%remote, "closed: too many connections are being set up");
+                if let Some(count) = self.shared.gate.tell(now) {
+                    tracing::debug!(%remote, count, "closed unread: {refusal}");
+                    self.shared.emit(Event::ClosedUnread { remote_addr: Some(remote), refusal, count });
+                }
             }
         }
     }
@@ -158,11 +185,12 @@ async fn serve(shared: Arc<Shared>, stream: TcpStream, remote_addr: SocketAddr, 
         // Whose key it is, is only a claim yet: what is told now must not depend on it.
         let admit = |key: &PublicKey| {
             id = Some(key.node_id());
-            shared.peers.check_limit()
+            shared.peers.check_unproved()
         };
         // On the heap, and only for as long as it takes: the task stays as long as the peer.
         let ready = Box::pin(setup::accept(&shared.config, stream, admit)).await?;
-        run_peer(&shared, ready, Direction::Inbound, addresses, attempt, &mut None).await
+        // On the heap, and only now: who stays silent does not pay for what a peer needs.
+        Box::pin(run_peer(&shared, ready, Direction::Inbound, addresses, attempt, &mut None)).await
     };
     if let Err(ending) = served.await {
         tracing::debug!(%remote_addr, stage = %ending.stage(), "refused: {ending}");
@@ -182,18 +210,20 @@ pub(super) async fn run_peer(
     ready: Box<Ready>,
     direction: Direction,
     addresses: Addresses,
-    attempt: Box<Attempt>,
+    mut attempt: Box<Attempt>,
     reply: &mut Option<DialReply>,
 ) -> Result<(), Ending> {
     let inner = PeerInner::new(&shared.config, &ready, direction, Some(addresses), &shared.traffic);
     let peer = Peer::new(inner.clone());
-    match shared.peers.insert(&peer) {
+    match shared.check_ban(&peer.id()).and_then(|()| shared.peers.insert(&peer)) {
         Ok(None) => {}
         Ok(Some(replaced)) => replaced.disconnect(DisconnectReason::AlreadyConnected),
         Err(error) => return Err(Box::pin(setup::refuse(ready.connection, error)).await),
     }
-    let mut membership = Membership { shared: shared.clone(), peer: peer.clone(), inner: inner.clone(), ending: None };
+    let ticket = attempt.settle();
     drop(attempt);
+    let mut membership =
+        Membership { shared: shared.clone(), peer: peer.clone(), inner: inner.clone(), ending: None, ticket };
     let driver = Driver::start(&shared.config, ready, inner);
     shared.emit(Event::Added { peer: peer.clone() });
     if let Some(reply) = reply.take() {
@@ -215,12 +245,15 @@ struct Membership {
     peer: Peer,
     inner: Arc<PeerInner>,
     ending: Option<Ending>,
+    /// Of an inbound peer: its place among those from its address.
+    ticket: Option<Ticket>,
 }
 
 impl Drop for Membership {
     fn drop(&mut self) {
         let ending = self.ending.take().unwrap_or_else(|| self.inner.abandoned());
         self.shared.peers.remove(&self.peer);
+        self.ticket = None;
         self.inner.set_ending(ending.clone());
         self.shared.emit(Event::Dropped { peer: self.peer.clone(), ending });
     }

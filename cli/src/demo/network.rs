@@ -131,6 +131,7 @@ async fn start_node(number: usize, count: usize) -> Result<(Node, mpsc::Receiver
         .client_id(format!("capmux-demo/{number}"))
         .listen(([127, 0, 0, 1], 0).into())
         .max_peers(count)
+        .max_inbound(count)
         .dial_timeout(DIAL)
         .protocol(echo_protocol)
         .protocol(gossip_protocol)

@@ -99,7 +99,12 @@ pub(crate) async fn take(channels: &mut mpsc::Receiver<Opened>, count: usize) ->
 
 /// A node that listens, with room for so many peers.
 pub(crate) fn listening(peers: usize, protocol: Protocol) -> ServerBuilder {
-    Server::builder(NodeKey::random()).listen(loopback()).max_peers(peers).max_pending(peers).protocol(protocol)
+    Server::builder(NodeKey::random())
+        .listen(loopback())
+        .max_peers(peers)
+        .max_inbound(peers)
+        .max_pending(peers)
+        .protocol(protocol)
 }
 
 pub(crate) fn enode(server: &Server) -> Enode {
