@@ -12,7 +12,7 @@ use tokio_stream::wrappers::errors::BroadcastStreamRecvError;
 use tokio_stream::{Stream, StreamExt};
 
 use crate::metrics::Meters;
-use crate::node::{Enode, NodeId};
+use crate::node::{NodeAddr, NodeId};
 use crate::p2p::Capability;
 use crate::peer::{Ending, Peer};
 
@@ -50,14 +50,14 @@ pub enum Event {
     #[non_exhaustive]
     DialFailed {
         /// The node that was dialled.
-        enode: Enode,
+        node: NodeAddr,
         /// Why, by whom, and at which stage.
         ending: Ending,
     },
     /// An inbound connection did not become a peer.
     #[non_exhaustive]
     Refused {
-        /// Where it came from; `None` where the transport has no addresses.
+        /// Where it came from; `None` where the transport has no IP addresses.
         remote_addr: Option<SocketAddr>,
         /// The node that it claimed to be, if it came to that.
         id: Option<NodeId>,

@@ -1,11 +1,9 @@
 //! The task of a server: it accepts and dials, and owns the tasks of all connections.
 
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
@@ -20,8 +18,8 @@ use crate::p2p::DisconnectReason;
 use crate::peer::driver::Driver;
 use crate::peer::handlers::HandlerEnd;
 use crate::peer::setup::{self, Config, Ready};
-use crate::peer::{Addresses, Counters, Direction, Ending, Peer, PeerError, PeerInner, Stage};
-use crate::transport::tune;
+use crate::peer::{Counters, Direction, Ending, Peer, PeerInner, Stage};
+use crate::transport::{BoxedListener, BoxedTransport, ByteStream, Endpoints};
 
 /// How long everything may take to end after a shutdown.
 const SHUTDOWN: Duration = Duration::from_secs(3);
@@ -37,6 +35,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 pub(super) struct Shared {
     pub(super) config: Arc<Config>,
     pub(super) peers: PeerSet,
+    /// At least one, the preferred ones first.
+    pub(super) transports: Vec<BoxedTransport>,
     pub(super) events: broadcast::Sender<Event>,
     pub(super) traffic: Counters,
     /// Places for inbound connections that are being set up, and how many there are.
@@ -62,7 +62,7 @@ impl Shared {
 
 pub(super) struct Switch {
     pub(super) shared: Arc<Shared>,
-    pub(super) listener: Option<TcpListener>,
+    pub(super) listener: Option<BoxedListener>,
     pub(super) requests: mpsc::Receiver<DialRequest>,
     /// Places for dials.
     pub(super) dials: Arc<Semaphore>,
@@ -84,11 +84,11 @@ impl Switch {
                     }
                 }
                 (permit, request) = next_dial(&self.dials, &mut self.requests) => {
-                    let attempt = Attempt::new(self.shared.clone(), Origin::Dialled(request.enode.clone()), permit);
+                    let attempt = Attempt::new(self.shared.clone(), Origin::Dialled(request.node.clone()), permit);
                     self.connections.spawn(dial::dial(self.shared.clone(), request, attempt));
                 }
-                accepted = accept(self.listener.as_ref(), not_before) => match accepted {
-                    Ok((stream, remote)) => self.accepted(stream, remote),
+                accepted = accept(self.listener.as_mut(), not_before) => match accepted {
+                    Ok((stream, endpoints)) => self.accepted(stream, endpoints),
                     Err(error) => {
                         tracing::warn!("cannot accept a connection: {error}");
                         not_before = Some(Instant::now() + ACCEPT_PAUSE);
@@ -113,15 +113,15 @@ impl Switch {
         self.connections.shutdown().await;
     }
 
-    fn accepted(&mut self, stream: TcpStream, remote: SocketAddr) {
+    fn accepted(&mut self, stream: ByteStream, endpoints: Endpoints) {
         match self.shared.pending.clone().try_acquire_owned() {
             Ok(permit) => {
-                let attempt = Attempt::new(self.shared.clone(), Origin::Accepted(remote), permit);
-                self.connections.spawn(serve(self.shared.clone(), stream, remote, attempt));
+                let attempt = Attempt::new(self.shared.clone(), Origin::Accepted(endpoints.remote.clone()), permit);
+                self.connections.spawn(serve(self.shared.clone(), stream, endpoints, attempt));
             }
             Err(_) => {
                 self.shared.config.meters.closed_unread();
-                tracing::debug!(%remote, "closed: too many connections are being set up");
+                tracing::debug!(remote = ?endpoints.remote, "closed: too many connections are being set up");
             }
         }
     }
@@ -140,7 +140,10 @@ async fn next_dial(
 }
 
 /// Accepts a connection, though not before the time given.
-async fn accept(listener: Option<&TcpListener>, not_before: Option<Instant>) -> io::Result<(TcpStream, SocketAddr)> {
+async fn accept(
+    listener: Option<&mut BoxedListener>,
+    not_before: Option<Instant>,
+) -> io::Result<(ByteStream, Endpoints)> {
     if let Some(time) = not_before {
         sleep_until(time).await;
     }
@@ -151,12 +154,10 @@ async fn accept(listener: Option<&TcpListener>, not_before: Option<Instant>) -> 
 }
 
 /// An inbound connection, from its first byte to its end.
-async fn serve(shared: Arc<Shared>, stream: TcpStream, remote_addr: SocketAddr, attempt: Box<Attempt>) {
+async fn serve(shared: Arc<Shared>, stream: ByteStream, endpoints: Endpoints, attempt: Box<Attempt>) {
     let mut id = None;
+    let remote = endpoints.remote.clone();
     let served = async {
-        let failed = |error| Ending::new(Stage::Encryption, PeerError::Io(error));
-        tune(&stream).map_err(failed)?;
-        let addresses = addresses(&stream).map_err(failed)?;
         // Whose key it is, is only a claim yet: what is told now must not depend on it.
         let admit = |key: &PublicKey| {
             id = Some(key.node_id());
@@ -164,16 +165,12 @@ async fn serve(shared: Arc<Shared>, stream: TcpStream, remote_addr: SocketAddr, 
         };
         // On the heap, and only for as long as it takes: the task stays as long as the peer.
         let ready = Box::pin(setup::accept(&shared.config, stream, admit)).await?;
-        run_peer(&shared, ready, Direction::Inbound, addresses, attempt, &mut None).await
+        run_peer(&shared, ready, Direction::Inbound, endpoints, attempt, &mut None).await
     };
     if let Err(ending) = served.await {
-        tracing::debug!(%remote_addr, stage = %ending.stage(), "refused: {ending}");
-        shared.emit(Event::Refused { remote_addr: Some(remote_addr), id, ending });
+        tracing::debug!(?remote, stage = %ending.stage(), "refused: {ending}");
+        shared.emit(Event::Refused { remote_addr: remote.and_then(|address| address.socket_addr()), id, ending });
     }
-}
-
-pub(super) fn addresses(stream: &TcpStream) -> io::Result<Addresses> {
-    Ok(Addresses { remote: stream.peer_addr()?, local: stream.local_addr()? })
 }
 
 /// Makes a peer of a connection and runs it to its end. `attempt` is over as soon as it is a peer.
@@ -183,11 +180,11 @@ pub(super) async fn run_peer(
     shared: &Arc<Shared>,
     ready: Box<Ready>,
     direction: Direction,
-    addresses: Addresses,
+    endpoints: Endpoints,
     attempt: Box<Attempt>,
     reply: &mut Option<DialReply>,
 ) -> Result<(), Ending> {
-    let inner = PeerInner::new(&shared.config, &ready, direction, Some(addresses), &shared.traffic);
+    let inner = PeerInner::new(&shared.config, &ready, direction, endpoints, &shared.traffic);
     let peer = Peer::new(inner.clone());
     match shared.peers.insert(&peer) {
         Ok(None) => {}
