@@ -19,6 +19,9 @@
 //! # }
 //! ```
 
+mod network;
+mod pipe;
+
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,12 +29,17 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
+pub use network::{MemoryListener, MemoryTransport, Network};
+
 use crate::peer::driver::Driver;
 use crate::peer::setup::{self, Config, Ready};
 use crate::peer::{Channel, Connection, Counters, Direction, Ending, Message, Peer, PeerInner};
 use crate::protocol::Protocol;
 use crate::server::{Server, ServerBuilder};
-use crate::{NodeKey, transport::ByteStream};
+use crate::{
+    NodeKey,
+    transport::{ByteStream, Endpoints},
+};
 
 /// How many bytes the pipe between two peers holds in each direction.
 const PIPE: usize = 64 * 1024;
@@ -219,7 +227,8 @@ fn run(tasks: &mut JoinSet<()>, config: Config, ready: Box<Ready>, direction: Di
 }
 
 fn start(config: &Config, ready: Box<Ready>, direction: Direction) -> (Box<Ready>, Arc<PeerInner>) {
-    let inner = PeerInner::new(config, &ready, direction, None, &Counters::default());
+    let endpoints = Endpoints { transport: "memory", remote: None, local: None };
+    let inner = PeerInner::new(config, &ready, direction, endpoints, &Counters::default());
     (ready, inner)
 }
 
