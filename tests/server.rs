@@ -10,8 +10,8 @@ use capmux::p2p::{DisconnectReason, HelloError, LivenessSettings, MessageId, Reg
 use capmux::rlpx::HandshakeError;
 use capmux::testing::{expect_message, manual, node};
 use capmux::{
-    Connection, Direction, Ending, Enode, Event, NodeKey, Party, PeerError, ProtocolError, Server, ServerBuilder,
-    Stage, StartError,
+    Address, Connection, Direction, Ending, Enode, Event, NodeKey, Party, PeerError, ProtocolError, Server,
+    ServerBuilder, Stage, StartError,
 };
 use support::raw::{Raw, connect, read_to_end};
 use support::{
@@ -377,7 +377,7 @@ async fn a_slow_subscriber_is_told_what_it_lost() {
     for port in 7..=10 {
         let next = event(&mut slow).await;
         assert!(
-            matches!(&next, Event::DialFailed { node, .. } if node.addresses == [([127, 0, 0, 1], port).into()]),
+            matches!(&next, Event::DialFailed { node, .. } if node.addresses == [Address::Ip(([127, 0, 0, 1], port).into())]),
             "R69: {next:?}"
         );
     }
