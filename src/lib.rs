@@ -36,9 +36,10 @@
 //! | [`p2p`] | Hello, negotiation, Ping, Pong, Disconnect: frames and the time in, events out | no |
 //! | [`Protocol`], [`Channel`], [`Peer`] | a task for each protocol and peer, bounded queues, one writer | yes |
 //! | [`typed`] | messages as values of an enum, requests and answers | yes |
+//! | [`Transport`] | streams of bytes to other nodes: [`Tcp`], or any other | yes |
 //! | [`Server`] | listens, dials, limits, events | yes |
 //! | `Server::metrics_text` (feature `metrics`) | what a server counts, for Prometheus | yes |
-//! | `testing` (feature) | connected peers in memory, for tests of protocols | yes |
+//! | `testing` (feature) | connected peers and a simulated network in memory, for tests of protocols | yes |
 //!
 //! The modules without tokio are state machines that take time and randomness as arguments; they are what is left with
 //! `default-features = false`.
@@ -85,8 +86,9 @@ pub use node::{Address, Enode, NodeAddr, NodeId, NodeKey, PublicKey};
 pub use p2p::{Capability, DisconnectReason, RateLimit};
 #[cfg(feature = "net")]
 pub use peer::{
-    ByteRates, Channel, ChannelReceiver, ChannelSender, Connection, Direction, Ending, Message, Party, Peer, PeerError,
-    PeerStatus, ProtocolState, ProtocolStatus, Receipt, SendError, SetupTimes, Stage, Traffic, TrafficRates,
+    ByteRates, Channel, ChannelReceiver, ChannelSender, Connection, Direction, Ending, FailedAttempt, Message, Party,
+    Peer, PeerError, PeerStatus, ProtocolState, ProtocolStatus, Receipt, SendError, SetupTimes, Stage, Traffic,
+    TrafficRates,
 };
 #[cfg(feature = "metrics")]
 pub use prometheus_client;
@@ -99,7 +101,7 @@ pub use server::{
     FibonacciBackoff, InvalidLimits, PeerLimits, Refusal, Server, ServerBuilder, ServerStatus, StartError, Trust,
 };
 #[cfg(feature = "net")]
-pub use transport::{ByteStream, connect_tcp};
+pub use transport::{ByteStream, Link, Listener, Tcp, TcpListener, Transport, connect_tcp};
 
 /// The snippets of the README compile and run.
 #[cfg(all(doctest, feature = "testing"))]

@@ -32,7 +32,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use channel::{Channel, ChannelReceiver, Message};
 pub use connection::Connection;
-pub use ending::{Ending, Party, PeerError, Stage};
+pub use ending::{Ending, FailedAttempt, Party, PeerError, Stage};
 pub use send::{ChannelSender, Receipt, SendError};
 pub use setup::SetupTimes;
 pub use shaper::ByteRates;
@@ -42,9 +42,10 @@ pub use traffic::{Traffic, TrafficRates};
 pub(crate) use traffic::Counters;
 
 use crate::metrics::Meters;
-use crate::node::{NodeId, PublicKey};
+use crate::node::{Address, NodeId, PublicKey};
 use crate::p2p::{Capability, ClientId, DisconnectReason, RoundTrip};
 use crate::protocol::Protocol;
+use crate::transport::Endpoints;
 use inbox::Inbox;
 use outbox::Outbox;
 use setup::{Config, Ready};
@@ -83,7 +84,7 @@ pub(crate) struct PeerInner {
     capabilities: Vec<Capability>,
     shared: Vec<Capability>,
     direction: Direction,
-    addresses: Option<Addresses>,
+    endpoints: Endpoints,
     times: SetupTimes,
     since: Instant,
     pub(crate) traffic: Counters,
@@ -109,19 +110,12 @@ pub(crate) struct Links {
     pub(crate) inboxes: Vec<Weak<Inbox>>,
 }
 
-/// Both ends of a TCP connection.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Addresses {
-    pub(crate) remote: SocketAddr,
-    pub(crate) local: SocketAddr,
-}
-
 impl PeerInner {
     pub(crate) fn new(
         config: &Config,
         ready: &Ready,
         direction: Direction,
-        addresses: Option<Addresses>,
+        endpoints: Endpoints,
         total: &Counters,
     ) -> Arc<Self> {
         let hello = ready.session.remote();
@@ -134,7 +128,7 @@ impl PeerInner {
             capabilities: hello.capabilities.clone(),
             shared: shared.iter().map(|shared| shared.capability.clone()).collect(),
             direction,
-            addresses,
+            endpoints,
             times: ready.times,
             since: Instant::now(),
             traffic: total.child(),
@@ -228,19 +222,29 @@ impl Peer {
         self.inner.direction
     }
 
-    /// The other end's address; `None` where the transport has none, as in memory.
+    /// The other end's IP address and port; `None` where the transport has none.
     pub fn remote_addr(&self) -> Option<SocketAddr> {
-        self.inner.addresses.map(|addresses| addresses.remote)
+        self.remote_address()?.socket_addr()
     }
 
-    /// This end's address; `None` where the transport has none, as in memory.
+    /// This end's IP address and port; `None` where the transport has none.
     pub fn local_addr(&self) -> Option<SocketAddr> {
-        self.inner.addresses.map(|addresses| addresses.local)
+        self.local_address()?.socket_addr()
     }
 
-    /// What the connection runs over: `tcp`, or `memory` in the module `testing`.
+    /// The other end's address, of whatever kind; `None` where the transport does not know it.
+    pub fn remote_address(&self) -> Option<&Address> {
+        self.inner.endpoints.remote.as_ref()
+    }
+
+    /// This end's address, likewise.
+    pub fn local_address(&self) -> Option<&Address> {
+        self.inner.endpoints.local.as_ref()
+    }
+
+    /// What the connection runs over: the [name](crate::Transport::name) of the transport, such as `tcp`.
     pub fn transport(&self) -> &'static str {
-        self.inner.addresses.map_or("memory", |_| "tcp")
+        self.inner.endpoints.transport
     }
 
     /// How long it took to set the connection up.

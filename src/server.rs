@@ -22,7 +22,6 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::{AbortHandle, JoinSet};
 
@@ -35,10 +34,11 @@ pub use gate::{AcceptLimits, Refusal};
 pub use limits::{InvalidLimits, PeerLimits};
 pub use status::ServerStatus;
 
-use crate::node::{Enode, NodeId, NodeKey};
+use crate::node::{Address, Enode, NodeAddr, NodeId, NodeKey};
 use crate::p2p::{Capability, DisconnectReason};
 use crate::peer::setup::Config;
 use crate::peer::{ByteRates, Counters, Ending, Peer, PeerError, Stage, Traffic};
+use crate::transport::BoxedListener;
 use dial::DialRequest;
 use events::Emitter;
 use gate::Gate;
@@ -54,7 +54,7 @@ const DIAL_QUEUE: usize = 64;
 #[derive(Debug)]
 pub struct Server {
     shared: Arc<Shared>,
-    local_addr: Option<SocketAddr>,
+    local_address: Option<Address>,
     requests: mpsc::Sender<DialRequest>,
     switch: AbortHandle,
 }
@@ -65,14 +65,15 @@ impl Server {
         ServerBuilder::new(key)
     }
 
-    fn spawn(settings: &ServerBuilder, config: Arc<Config>, listener: Option<(TcpListener, SocketAddr)>) -> Self {
-        let (listener, local_addr) = listener.unzip();
+    fn spawn(settings: ServerBuilder, config: Arc<Config>, listener: Option<BoxedListener>) -> Self {
+        let local_address = listener.as_ref().map(BoxedListener::local_address);
         let (requests, incoming) = mpsc::channel(DIAL_QUEUE);
         let limits = settings.limits;
         let places = |limit: usize| Arc::new(Semaphore::new(limit.min(Semaphore::MAX_PERMITS)));
         let shared = Arc::new(Shared {
             peers: PeerSet::new(config.public_key.node_id(), limits.of_peers(), settings.access.clone()),
             events: Emitter(config.events.clone()),
+            transports: settings.transports,
             config,
             traffic: Counters::default(),
             gate: Gate::new(limits.accept),
@@ -87,7 +88,7 @@ impl Server {
             connections: JoinSet::new(),
         };
         let switch = tokio::spawn(switch.run()).abort_handle();
-        Self { shared, local_addr, requests, switch }
+        Self { shared, local_address, requests, switch }
     }
 
     /// The id of this node.
@@ -95,21 +96,30 @@ impl Server {
         self.shared.config.public_key.node_id()
     }
 
-    /// The address it listens on; `None` when it does not.
+    /// The IP address and port it listens on; `None` when it does not, or on an address of another kind.
     pub fn local_addr(&self) -> Option<SocketAddr> {
-        self.local_addr
+        self.local_address.as_ref()?.socket_addr()
     }
 
-    /// What others dial to reach this node; `None` when it does not listen. A node that listens on all addresses is
-    /// shown with the loopback address.
+    /// The address it listens on, of whatever kind; `None` when it does not.
+    pub fn local_address(&self) -> Option<Address> {
+        self.local_address.clone()
+    }
+
+    /// What others dial to reach this node, as an `enode` URL; `None` when it does not listen, or on an address that is no
+    /// IP address. A node that listens on all addresses is shown with the loopback address.
     pub fn enode(&self) -> Option<Enode> {
-        let mut address = self.local_addr?;
-        match address.ip() {
-            IpAddr::V4(Ipv4Addr::UNSPECIFIED) => address.set_ip(Ipv4Addr::LOCALHOST.into()),
-            IpAddr::V6(Ipv6Addr::UNSPECIFIED) => address.set_ip(Ipv6Addr::LOCALHOST.into()),
-            _ => {}
-        }
-        Some(Enode::new(self.shared.config.public_key, address))
+        Some(Enode::new(self.shared.config.public_key, reachable(self.local_addr()?)))
+    }
+
+    /// What others dial to reach this node, whatever it listens on; `None` when it does not. The loopback address is shown
+    /// as in [`Server::enode`].
+    pub fn node_addr(&self) -> Option<NodeAddr> {
+        let address = match self.local_address()? {
+            Address::Ip(address) => reachable(address).into(),
+            other => other,
+        };
+        Some(NodeAddr::new(self.shared.config.public_key, [address]))
     }
 
     /// The peers of this moment, in the order of their ids.
@@ -143,7 +153,8 @@ impl Server {
         self.shared.events.subscribe(filter)
     }
 
-    /// Dials a node and waits until it is a peer. If it is one already, or becomes one by its own dial meanwhile, that
+    /// Dials a node and waits until it is a peer. Its addresses are tried in turn, each for its share of what is left of
+    /// the [`dial_timeout`](ServerBuilder::dial_timeout), until the encryption handshake shows that the node is there. If it is one already, or becomes one by its own dial meanwhile, that
     /// peer is returned. When both ends dial at once, the connection that the node with the smaller id has dialled is
     /// kept, and the other ended with [`DisconnectReason::AlreadyConnected`].
     ///
@@ -153,8 +164,9 @@ impl Server {
     ///
     /// # Cancel safety
     /// When the future is dropped after the dial has begun, the dial goes on, as after [`Server::add_peer`].
-    pub async fn dial(&self, enode: &Enode) -> Result<Peer, Ending> {
-        if let Some(peer) = self.peer(&enode.node_id()) {
+    pub async fn dial(&self, node: impl Into<NodeAddr>) -> Result<Peer, Ending> {
+        let node = node.into();
+        if let Some(peer) = self.peer(&node.node_id()) {
             return Ok(peer);
         }
         let gone = |_| {
@@ -162,7 +174,7 @@ impl Server {
             Ending::new(Stage::Dial, if is_shutdown { PeerError::ShuttingDown } else { PeerError::Internal })
         };
         let (reply, answer) = oneshot::channel();
-        self.request(DialRequest { enode: enode.clone(), reply: Some(reply) }).await?;
+        self.request(DialRequest { node, reply: Some(reply) }).await?;
         answer.await.map_err(gone)?
     }
 
@@ -174,8 +186,8 @@ impl Server {
     ///
     /// # Cancel safety
     /// When the future is dropped before it is ready, the node is not dialled.
-    pub async fn add_peer(&self, enode: &Enode) -> Result<(), Ending> {
-        self.request(DialRequest { enode: enode.clone(), reply: None }).await
+    pub async fn add_peer(&self, node: impl Into<NodeAddr>) -> Result<(), Ending> {
+        self.request(DialRequest { node: node.into(), reply: None }).await
     }
 
     async fn request(&self, request: DialRequest) -> Result<(), Ending> {
@@ -253,6 +265,16 @@ impl Server {
         // The switch holds the receiver until everything has ended.
         self.requests.closed().await;
     }
+}
+
+/// What to dial on this machine for an address that is listened on.
+fn reachable(mut address: SocketAddr) -> SocketAddr {
+    match address.ip() {
+        IpAddr::V4(Ipv4Addr::UNSPECIFIED) => address.set_ip(Ipv4Addr::LOCALHOST.into()),
+        IpAddr::V6(Ipv6Addr::UNSPECIFIED) => address.set_ip(Ipv6Addr::LOCALHOST.into()),
+        _ => {}
+    }
+    address
 }
 
 impl Drop for Server {

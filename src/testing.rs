@@ -19,6 +19,10 @@
 //! # }
 //! ```
 
+mod network;
+mod pipe;
+mod wire;
+
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,12 +30,18 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
+pub use network::{MemoryListener, MemoryTransport, Network};
+pub use wire::Wire;
+
 use crate::peer::driver::Driver;
 use crate::peer::setup::{self, Config, Ready};
 use crate::peer::{Channel, Connection, Counters, Direction, Ending, Message, Peer, PeerInner};
 use crate::protocol::Protocol;
 use crate::server::{Server, ServerBuilder};
-use crate::{NodeKey, transport::ByteStream};
+use crate::{
+    NodeKey,
+    transport::{ByteStream, Endpoints},
+};
 
 /// How many bytes the pipe between two peers holds in each direction.
 const PIPE: usize = 64 * 1024;
@@ -59,13 +69,18 @@ pub struct Pair {
 /// # Panics
 /// When the settings will not do, or the nodes do not become peers.
 pub async fn pair(first: ServerBuilder, second: ServerBuilder) -> Pair {
-    let (one, other) = tokio::io::duplex(PIPE);
+    Wire::Memory.pair(first, second).await
+}
+
+/// Connects two nodes over the two ends of a connection, the dialler's first.
+async fn connect(ends: [(ByteStream, Endpoints); 2], first: ServerBuilder, second: ServerBuilder) -> Pair {
+    let [(dialled, endpoints), accepted] = ends;
     let (first, second) = (config(first), config(second));
     let mut tasks = JoinSet::new();
     let second_key = second.public_key;
-    let at_second = spawn(&mut tasks, second, Direction::Inbound, one);
-    let ready = setup::initiate(&first, other, second_key).await.expect("the first node makes the connection");
-    let at_first = run(&mut tasks, first, ready, Direction::Outbound);
+    let at_second = spawn(&mut tasks, second, accepted);
+    let ready = setup::initiate(&first, dialled, second_key).await.expect("the first node makes the connection");
+    let at_first = run(&mut tasks, first, ready, endpoints);
     let at_second = answer(at_second).await.expect("the second node takes the connection");
     Pair { at_first, at_second, _tasks: tasks }
 }
@@ -84,10 +99,7 @@ pub struct Driven {
 /// # Panics
 /// As [`pair`].
 pub async fn drive(name: &str, version: u64, length: u64, protocol: Protocol) -> Driven {
-    let (own, mut opened) = manual(name, version, length);
-    let pair = pair(node().protocol(own), node().protocol(protocol)).await;
-    let (_, channel) = opened.next().await;
-    Driven { channel, pair }
+    Wire::Memory.drive(name, version, length, protocol).await
 }
 
 /// A protocol whose handler does nothing but hand its channels to the test.
@@ -180,7 +192,7 @@ pub async fn script_over(
     let config = config(node);
     let remote = config.public_key;
     let mut tasks = JoinSet::new();
-    let setup = spawn(&mut tasks, config, Direction::Inbound, at_node);
+    let setup = spawn(&mut tasks, config, (at_node.into(), wire::in_memory()));
     let connection = Connection::initiate(at_script, key, remote).await.expect("the encryption handshake succeeds");
     Scripted { connection, setup, _tasks: tasks }
 }
@@ -193,14 +205,12 @@ fn config(node: ServerBuilder) -> Config {
 fn spawn(
     tasks: &mut JoinSet<()>,
     config: Config,
-    direction: Direction,
-    stream: impl Into<ByteStream>,
+    (stream, endpoints): (ByteStream, Endpoints),
 ) -> oneshot::Receiver<Result<Peer, Ending>> {
     let (reply, setup) = oneshot::channel();
-    let stream = stream.into();
     tasks.spawn(async move {
         let set_up = setup::accept(&config, stream, |_| Ok(())).await;
-        let started = set_up.map(|ready| start(&config, ready, direction));
+        let started = set_up.map(|ready| start(&config, ready, Direction::Inbound, endpoints));
         // The test may not care.
         let _ = reply.send(started.as_ref().map(|(_, inner)| Peer::new(inner.clone())).map_err(Clone::clone));
         if let Ok((ready, inner)) = started {
@@ -211,15 +221,20 @@ fn spawn(
 }
 
 /// Runs a session in a task of its own.
-fn run(tasks: &mut JoinSet<()>, config: Config, ready: Box<Ready>, direction: Direction) -> Peer {
-    let (ready, inner) = start(&config, ready, direction);
+fn run(tasks: &mut JoinSet<()>, config: Config, ready: Box<Ready>, endpoints: Endpoints) -> Peer {
+    let (ready, inner) = start(&config, ready, Direction::Outbound, endpoints);
     let peer = Peer::new(inner.clone());
     tasks.spawn(async move { run_to_end(&config, ready, inner).await });
     peer
 }
 
-fn start(config: &Config, ready: Box<Ready>, direction: Direction) -> (Box<Ready>, Arc<PeerInner>) {
-    let inner = PeerInner::new(config, &ready, direction, None, &Counters::default());
+fn start(
+    config: &Config,
+    ready: Box<Ready>,
+    direction: Direction,
+    endpoints: Endpoints,
+) -> (Box<Ready>, Arc<PeerInner>) {
+    let inner = PeerInner::new(config, &ready, direction, endpoints, &Counters::default());
     (ready, inner)
 }
 

@@ -61,7 +61,7 @@ With --jsonl every event has these fields, null where they do not apply:
                message_sent and message_received (with --messages), or lagged (lost events, for this
                output was not read: the field lost says how many)
   peer         the node id
-  remote_addr  IP and port; of a failed dial the host and port that were dialled
+  remote_addr  IP and port; of a failed dial the host and port that were dialled, or several
   direction    inbound or outbound
   client       what the peer calls itself, escaped and cut at 64 characters
   stage        how far it had come: dial, encryption handshake, Hello exchange or session

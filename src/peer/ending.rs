@@ -5,6 +5,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::node::Address;
 use crate::p2p::{Capability, DisconnectReason, SessionError};
 use crate::protocol::BoxError;
 use crate::rlpx::{FrameError, HandshakeError};
@@ -14,7 +15,7 @@ use crate::text::escaped;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum Stage {
-    /// Names are resolved and the TCP connection is made.
+    /// Names are resolved and the connection of the transport is made.
     Dial,
     /// `auth` and `ack` are exchanged.
     Encryption,
@@ -69,13 +70,28 @@ pub enum PeerError {
         /// What the resolver says.
         source: io::Error,
     },
-    /// No TCP connection can be made.
+    /// No connection can be made.
     #[error("cannot connect to {address}")]
     Connect {
         /// The address, or the last of several.
-        address: std::net::SocketAddr,
+        address: Address,
         /// What the operating system says.
         source: io::Error,
+    },
+    /// No transport of this server is for such an address.
+    #[error("no transport is configured for {address}")]
+    NoTransport {
+        /// The address.
+        address: Address,
+    },
+    /// The node is known by its key alone.
+    #[error("the node has no address")]
+    NoAddress,
+    /// The node was tried at several addresses, or over several transports, and none led to it.
+    #[error("none of {} ways leads to the node: {}", attempts.len(), each(attempts))]
+    Unreachable {
+        /// What came of each attempt, in their order.
+        attempts: Vec<FailedAttempt>,
     },
     /// The connection failed while it was used.
     #[error("the connection failed")]
@@ -172,6 +188,34 @@ pub enum PeerError {
     Internal,
 }
 
+/// One of several attempts to reach a node.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct FailedAttempt {
+    /// The name of the transport.
+    pub transport: &'static str,
+    /// Where it was tried.
+    pub address: Address,
+    /// What came of it, and at which stage.
+    pub ending: Ending,
+}
+
+impl FailedAttempt {
+    pub(crate) fn new(transport: &'static str, address: &Address, ending: Ending) -> Self {
+        Self { transport, address: address.clone(), ending }
+    }
+}
+
+impl fmt::Display for FailedAttempt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({}): {}", self.address, self.transport, self.ending)
+    }
+}
+
+fn each(attempts: &[FailedAttempt]) -> String {
+    attempts.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+}
+
 impl PeerError {
     /// What the other end is told, where it can still be told: the one place where errors become reasons. `None` is a
     /// silent close.
@@ -179,6 +223,7 @@ impl PeerError {
         use DisconnectReason as Reason;
         match self {
             Self::Resolve { .. } | Self::Connect { .. } | Self::Io(_) | Self::Closed { .. } => None,
+            Self::NoTransport { .. } | Self::NoAddress | Self::Unreachable { .. } => None,
             Self::Timeout { .. } | Self::Handshake(_) | Self::Internal | Self::Aborted => None,
             // After a wrong MAC nobody knows who is at the other end.
             Self::Frame(FrameError::Empty | FrameError::TooLarge { .. }) => Some(Reason::ProtocolError),
@@ -206,6 +251,7 @@ impl PeerError {
                 SessionError::PingTimeout { .. } | SessionError::IdleTimeout { .. } | SessionError::FrameTimeout { .. },
             ) => Party::Network,
             Self::WriteStalled { .. } => Party::Network,
+            Self::Unreachable { attempts } => attempts.last().map_or(Party::Network, |attempt| attempt.ending.by()),
             _ => Party::Local,
         }
     }

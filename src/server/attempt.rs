@@ -1,6 +1,5 @@
 //! A connection that is not a peer yet.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use tokio::sync::OwnedSemaphorePermit;
@@ -8,7 +7,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use super::events::Event;
 use super::gate::Ticket;
 use super::switch::Shared;
-use crate::node::Enode;
+use crate::node::{Address, NodeAddr};
 use crate::peer::{Ending, PeerError, Stage};
 
 /// Holds a place among the connections that are being set up. If it is dropped because the setup panics, everybody is
@@ -27,8 +26,8 @@ pub(super) enum Place {
 
 /// Where a connection comes from.
 pub(super) enum Origin {
-    Accepted(SocketAddr),
-    Dialled(Enode),
+    Accepted(Option<Address>),
+    Dialled(NodeAddr),
 }
 
 impl Attempt {
@@ -56,10 +55,11 @@ impl Drop for Attempt {
         }
         let failed = |stage| Ending::new(stage, PeerError::Internal);
         self.shared.emit(match &self.origin {
-            Origin::Accepted(remote_addr) => {
-                Event::Refused { remote_addr: Some(*remote_addr), id: None, ending: failed(Stage::Encryption) }
+            Origin::Accepted(remote) => {
+                let remote_addr = remote.as_ref().and_then(Address::socket_addr);
+                Event::Refused { remote_addr, id: None, ending: failed(Stage::Encryption) }
             }
-            Origin::Dialled(enode) => Event::DialFailed { enode: enode.clone(), ending: failed(Stage::Dial) },
+            Origin::Dialled(node) => Event::DialFailed { node: node.clone(), ending: failed(Stage::Dial) },
         });
     }
 }
@@ -75,8 +75,8 @@ mod tests {
     async fn a_setup_that_panics_is_an_event_and_is_counted() {
         let server = testing::node().start().await.unwrap();
         let mut events = server.events();
-        let enode = Enode::new(crate::NodeKey::random().public_key(), "127.0.0.1:1".parse().unwrap());
-        let origins = [Origin::Accepted("127.0.0.1:2".parse().unwrap()), Origin::Dialled(enode)];
+        let node = NodeAddr::new(crate::NodeKey::random().public_key(), ["127.0.0.1:1".parse().unwrap()]);
+        let origins = [Origin::Accepted("127.0.0.1:2".parse().ok()), Origin::Dialled(node)];
         for (origin, count) in origins.into_iter().zip(1..) {
             let place = Place::Accepted(server.shared.gate.admit(None, std::time::Instant::now()).unwrap());
             let attempt = Attempt::new(server.shared.clone(), origin, place);

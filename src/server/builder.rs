@@ -5,7 +5,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use super::Server;
@@ -14,7 +13,7 @@ use super::events::{Hub, MAX_EVENT_CAPACITY};
 use super::gate::AcceptLimits;
 use super::peer_set::PeerLimits;
 use crate::metrics::{Meters, ProtocolMeter};
-use crate::node::{NodeAddr, NodeKey};
+use crate::node::{Address, NodeAddr, NodeKey};
 use crate::p2p::{
     Chunking, ClientId, LivenessSettings, LivenessSettingsError, MAX_BASE_MESSAGE_SIZE, MAX_TIMEOUT, Registered,
     RegistrationError, SessionSettings,
@@ -24,6 +23,7 @@ use crate::peer::budget::Budget;
 use crate::peer::setup::{Config, Timeouts};
 use crate::peer::shaper::Shapers;
 use crate::protocol::{Protocol, ProtocolError};
+use crate::transport::{BoxedListener, BoxedTransport, Tcp, Transport};
 
 /// The sizes that pieces of messages can have.
 const CHUNK_SIZES: std::ops::RangeInclusive<usize> = 1024..=Chunking::MAX_PIECE;
@@ -33,7 +33,9 @@ const CHUNK_SIZES: std::ops::RangeInclusive<usize> = 1024..=Chunking::MAX_PIECE;
 pub struct ServerBuilder {
     key: NodeKey,
     client_id: ClientId,
-    listen: Option<SocketAddr>,
+    listen: Option<Address>,
+    /// TCP when there is none.
+    pub(super) transports: Vec<BoxedTransport>,
     protocols: Vec<Protocol>,
     pub(super) limits: Limits,
     pub(super) access: Access,
@@ -75,6 +77,7 @@ impl ServerBuilder {
             key,
             client_id: concat!("capmux/", env!("CARGO_PKG_VERSION")).into(),
             listen: None,
+            transports: Vec::new(),
             protocols: Vec::new(),
             limits: Limits {
                 peers: 50,
@@ -100,9 +103,23 @@ impl ServerBuilder {
         }
     }
 
-    /// Listens on this TCP address; port 0 lets the operating system choose. Without it the server only dials.
-    pub fn listen(mut self, address: SocketAddr) -> Self {
-        self.listen = Some(address);
+    /// Listens on this IP address and port; port 0 lets the operating system choose. Without it the server only dials.
+    pub fn listen(self, address: SocketAddr) -> Self {
+        self.listen_on(address)
+    }
+
+    /// Listens on an address of any kind, with the first [transport](Self::transport) that is for such addresses.
+    pub fn listen_on(mut self, address: impl Into<Address>) -> Self {
+        self.listen = Some(address.into());
+        self
+    }
+
+    /// Uses this transport. The first call replaces the default, which is [`Tcp`]; each further one adds a transport.
+    ///
+    /// An address is dialled with the first transport that is for addresses of its kind. The others that are for it are
+    /// fallbacks, tried in their order once that has failed at all addresses of the node.
+    pub fn transport(mut self, transport: impl Transport) -> Self {
+        self.transports.push(BoxedTransport::new(transport));
         self
     }
 
@@ -204,7 +221,7 @@ impl ServerBuilder {
         self
     }
 
-    /// How long resolving a name and making the TCP connection may take. Default 15 s.
+    /// How long resolving names and making a connection may take, at all addresses of a node together. Default 15 s.
     pub fn dial_timeout(mut self, timeout: Duration) -> Self {
         self.timeouts.dial = timeout;
         self
@@ -286,19 +303,22 @@ impl ServerBuilder {
     ///
     /// # Panics
     /// Outside of a tokio runtime with I/O and time enabled.
-    pub async fn start(self) -> Result<Server, StartError> {
-        let listener = match self.listen {
+    pub async fn start(mut self) -> Result<Server, StartError> {
+        if self.transports.is_empty() {
+            self = self.transport(Tcp);
+        }
+        let listener = match &self.listen {
             Some(address) => {
-                self.config(address.port())?;
-                Some(listen(address).await.map_err(|source| StartError::Listen { address, source })?)
+                self.config(port(address))?;
+                Some(listen(&self.transports, address).await?)
             }
             None => None,
         };
-        let config = self.config(listener.as_ref().map_or(0, |(_, address)| address.port()))?;
+        let config = self.config(listener.as_ref().map_or(0, |listener| port(&listener.local_address())))?;
         if config.protocols.is_empty() {
             tracing::warn!("no protocol is registered: every peer will be disconnected as useless");
         }
-        Ok(Server::spawn(&self, Arc::new(config), listener))
+        Ok(Server::spawn(self, Arc::new(config), listener))
     }
 
     /// Checks the settings and makes of them what all connections share.
@@ -369,10 +389,19 @@ impl ServerBuilder {
     }
 }
 
-async fn listen(address: SocketAddr) -> io::Result<(TcpListener, SocketAddr)> {
-    let listener = TcpListener::bind(address).await?;
-    let address = listener.local_addr()?;
-    Ok((listener, address))
+async fn listen(transports: &[BoxedTransport], address: &Address) -> Result<BoxedListener, StartError> {
+    let transport = transports.iter().find(|transport| transport.can_dial(address));
+    let transport = transport.ok_or_else(|| StartError::NoTransport { address: address.clone() })?;
+    transport.listen(address).await.map_err(|source| StartError::Listen { address: address.clone(), source })
+}
+
+/// What the Hello tells.
+fn port(address: &Address) -> u16 {
+    match address {
+        Address::Ip(address) => address.port(),
+        Address::Domain(_, port) => *port,
+        Address::Other(..) => 0,
+    }
 }
 
 /// Why a server does not start.
@@ -409,11 +438,17 @@ pub enum StartError {
         /// Its size.
         size: usize,
     },
+    /// No transport of the server is for such an address.
+    #[error("cannot listen on {address}: no transport is configured for it")]
+    NoTransport {
+        /// The address.
+        address: Address,
+    },
     /// The address cannot be listened on.
     #[error("cannot listen on {address}: {source}")]
     Listen {
         /// The address.
-        address: SocketAddr,
+        address: Address,
         /// What the operating system says.
         source: io::Error,
     },

@@ -20,7 +20,7 @@ pub(crate) use hub::Hub;
 
 use super::gate::Refusal;
 use crate::metrics::Way;
-use crate::node::{Enode, NodeId};
+use crate::node::{NodeAddr, NodeId};
 use crate::p2p::Capability;
 use crate::peer::{Ending, Peer};
 use filter::Subject;
@@ -60,14 +60,14 @@ pub enum Event {
     #[non_exhaustive]
     DialFailed {
         /// The node that was dialled.
-        enode: Enode,
+        node: NodeAddr,
         /// Why, by whom, and at which stage.
         ending: Ending,
     },
     /// An inbound connection did not become a peer.
     #[non_exhaustive]
     Refused {
-        /// Where it came from; `None` where the transport has no addresses.
+        /// Where it came from; `None` where the transport has no IP addresses.
         remote_addr: Option<SocketAddr>,
         /// The node that it claimed to be, if it came to that.
         id: Option<NodeId>,
@@ -214,7 +214,7 @@ impl Event {
             | Self::HandlerEnded { peer, .. }
             | Self::MessageSent { peer, .. }
             | Self::MessageReceived { peer, .. } => Some(peer.id()),
-            Self::DialFailed { enode, .. } => Some(enode.node_id()),
+            Self::DialFailed { node, .. } => Some(node.node_id()),
             Self::Refused { id, .. } => *id,
             Self::Banned { id, .. } => Some(*id),
             Self::ClosedUnread { .. } | Self::Lagged(_) => None,

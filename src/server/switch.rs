@@ -1,11 +1,10 @@
 //! The task of a server: it accepts and dials, and owns the tasks of all connections.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
@@ -17,13 +16,13 @@ use super::events::{Emitter, Event};
 use super::gate::{Gate, Refusal, Ticket};
 use super::peer_set::PeerSet;
 use crate::metrics::Load;
-use crate::node::{NodeId, PublicKey};
+use crate::node::{Address, NodeId, PublicKey};
 use crate::p2p::DisconnectReason;
 use crate::peer::driver::Driver;
 use crate::peer::handlers::HandlerEnd;
 use crate::peer::setup::{self, Config, Ready};
-use crate::peer::{Addresses, Counters, Direction, Ending, Peer, PeerError, PeerInner, Stage};
-use crate::transport::tune;
+use crate::peer::{Counters, Direction, Ending, Peer, PeerError, PeerInner, Stage};
+use crate::transport::{BoxedListener, BoxedTransport, ByteStream, Endpoints};
 
 /// How long everything may take to end after a shutdown.
 const SHUTDOWN: Duration = Duration::from_secs(3);
@@ -39,6 +38,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 pub(super) struct Shared {
     pub(super) config: Arc<Config>,
     pub(super) peers: PeerSet,
+    /// At least one, the preferred ones first.
+    pub(super) transports: Vec<BoxedTransport>,
     pub(super) events: Emitter,
     pub(super) traffic: Counters,
     /// Lets inbound connections in.
@@ -80,7 +81,7 @@ impl Shared {
 
 pub(super) struct Switch {
     pub(super) shared: Arc<Shared>,
-    pub(super) listener: Option<TcpListener>,
+    pub(super) listener: Option<BoxedListener>,
     pub(super) requests: mpsc::Receiver<DialRequest>,
     /// Places for dials.
     pub(super) dials: Arc<Semaphore>,
@@ -103,11 +104,11 @@ impl Switch {
                 }
                 (permit, request) = next_dial(&self.dials, &mut self.requests) => {
                     let place = Place::Dialled { _permit: permit };
-                    let attempt = Attempt::new(self.shared.clone(), Origin::Dialled(request.enode.clone()), place);
+                    let attempt = Attempt::new(self.shared.clone(), Origin::Dialled(request.node.clone()), place);
                     self.connections.spawn(dial::dial(self.shared.clone(), request, attempt));
                 }
-                accepted = accept(self.listener.as_ref(), not_before) => match accepted {
-                    Ok((stream, remote)) => self.accepted(stream, remote),
+                accepted = accept(self.listener.as_mut(), not_before) => match accepted {
+                    Ok((stream, endpoints)) => self.accepted(stream, endpoints),
                     Err(error) => {
                         tracing::warn!("cannot accept a connection: {error}");
                         not_before = Some(Instant::now() + ACCEPT_PAUSE);
@@ -132,20 +133,21 @@ impl Switch {
         self.connections.shutdown().await;
     }
 
-    fn accepted(&mut self, stream: TcpStream, remote: SocketAddr) {
+    fn accepted(&mut self, stream: ByteStream, endpoints: Endpoints) {
         let now = Instant::now().into_std();
-        match self.shared.admit(Some(remote.ip()), now) {
+        match self.shared.admit(endpoints.remote.as_ref().and_then(Address::ip), now) {
             Ok(ticket) => {
                 let place = Place::Accepted(ticket);
-                let attempt = Attempt::new(self.shared.clone(), Origin::Accepted(remote), place);
-                self.connections.spawn(serve(self.shared.clone(), stream, remote, attempt));
+                let attempt = Attempt::new(self.shared.clone(), Origin::Accepted(endpoints.remote.clone()), place);
+                self.connections.spawn(serve(self.shared.clone(), stream, endpoints, attempt));
             }
             Err(refusal) => {
                 drop(stream);
                 self.shared.config.meters.closed_unread();
                 if let Some(count) = self.shared.gate.tell(now) {
-                    tracing::debug!(%remote, count, "closed unread: {refusal}");
-                    self.shared.emit(Event::ClosedUnread { remote_addr: Some(remote), refusal, count });
+                    let remote_addr = endpoints.remote.as_ref().and_then(Address::socket_addr);
+                    tracing::debug!(remote = ?endpoints.remote, count, "closed unread: {refusal}");
+                    self.shared.emit(Event::ClosedUnread { remote_addr, refusal, count });
                 }
             }
         }
@@ -165,7 +167,10 @@ async fn next_dial(
 }
 
 /// Accepts a connection, though not before the time given.
-async fn accept(listener: Option<&TcpListener>, not_before: Option<Instant>) -> io::Result<(TcpStream, SocketAddr)> {
+async fn accept(
+    listener: Option<&mut BoxedListener>,
+    not_before: Option<Instant>,
+) -> io::Result<(ByteStream, Endpoints)> {
     if let Some(time) = not_before {
         sleep_until(time).await;
     }
@@ -176,12 +181,10 @@ async fn accept(listener: Option<&TcpListener>, not_before: Option<Instant>) -> 
 }
 
 /// An inbound connection, from its first byte to its end.
-async fn serve(shared: Arc<Shared>, stream: TcpStream, remote_addr: SocketAddr, attempt: Box<Attempt>) {
+async fn serve(shared: Arc<Shared>, stream: ByteStream, endpoints: Endpoints, attempt: Box<Attempt>) {
     let mut id = None;
+    let remote = endpoints.remote.clone();
     let served = async {
-        let failed = |error| Ending::new(Stage::Encryption, PeerError::Io(error));
-        tune(&stream).map_err(failed)?;
-        let addresses = addresses(&stream).map_err(failed)?;
         // Whose key it is, is only a claim yet: what is told now must not depend on it.
         let admit = |key: &PublicKey| {
             id = Some(key.node_id());
@@ -190,16 +193,12 @@ async fn serve(shared: Arc<Shared>, stream: TcpStream, remote_addr: SocketAddr, 
         // On the heap, and only for as long as it takes: the task stays as long as the peer.
         let ready = Box::pin(setup::accept(&shared.config, stream, admit)).await?;
         // On the heap, and only now: who stays silent does not pay for what a peer needs.
-        Box::pin(run_peer(&shared, ready, Direction::Inbound, addresses, attempt, &mut None)).await
+        Box::pin(run_peer(&shared, ready, Direction::Inbound, endpoints, attempt, &mut None)).await
     };
     if let Err(ending) = served.await {
-        tracing::debug!(%remote_addr, stage = %ending.stage(), "refused: {ending}");
-        shared.emit(Event::Refused { remote_addr: Some(remote_addr), id, ending });
+        tracing::debug!(?remote, stage = %ending.stage(), "refused: {ending}");
+        shared.emit(Event::Refused { remote_addr: remote.and_then(|address| address.socket_addr()), id, ending });
     }
-}
-
-pub(super) fn addresses(stream: &TcpStream) -> io::Result<Addresses> {
-    Ok(Addresses { remote: stream.peer_addr()?, local: stream.local_addr()? })
 }
 
 /// Makes a peer of a connection and runs it to its end. `attempt` is over as soon as it is a peer.
@@ -209,11 +208,11 @@ pub(super) async fn run_peer(
     shared: &Arc<Shared>,
     ready: Box<Ready>,
     direction: Direction,
-    addresses: Addresses,
+    endpoints: Endpoints,
     mut attempt: Box<Attempt>,
     reply: &mut Option<DialReply>,
 ) -> Result<(), Ending> {
-    let inner = PeerInner::new(&shared.config, &ready, direction, Some(addresses), &shared.traffic);
+    let inner = PeerInner::new(&shared.config, &ready, direction, endpoints, &shared.traffic);
     let peer = Peer::new(inner.clone());
     match shared.check_ban(&peer.id()).and_then(|()| shared.peers.insert(&peer)) {
         Ok(None) => {}

@@ -46,9 +46,9 @@ impl Record {
                 let capability = Some(capability.to_string());
                 Self { capability, ..Self::named("handler_ended").peer(peer).ending(ending) }
             }
-            Event::DialFailed { enode, ending, .. } => Self {
-                peer: Some(enode.node_id().to_string()),
-                remote_addr: Some(format!("{}:{}", enode.host, enode.tcp_port)),
+            Event::DialFailed { node, ending, .. } => Self {
+                peer: Some(node.node_id().to_string()),
+                remote_addr: Some(node.addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")),
                 direction: Some(Direction::Outbound.to_string()),
                 ..Self::named("dial_failed").ending(ending)
             },

@@ -1,14 +1,29 @@
 use capmux::p2p::MAX_MESSAGE_SIZE;
-use capmux::testing::{self, Driven, Opened, Pair, expect_message};
+use capmux::testing::{self, Driven, Opened, Pair, Wire, expect_message};
 use capmux::{Channel, DisconnectReason, NodeKey, Party, PeerError, Server};
 use tokio::time::sleep;
 
 use super::*;
 
+// R32: the same tests over memory and TCP. Those of exact times have to be in memory.
+capmux::over_each_wire! {
+    requests_are_answered_with_their_own_bytes,
+    messages_may_be_as_large_as_the_wire_allows,
+    both_ends_ask_and_answer_at_once,
+    requests_under_way_are_bounded,
+    a_dropped_request_keeps_its_place_among_the_replies,
+    requests_end_with_their_peer,
+    a_peer_is_one_connection_and_not_a_later_one_of_its_node,
+    a_cancelled_handler_leaves_nothing,
+    replies_to_nothing_end_the_peer,
+    replies_with_other_bytes_end_the_peer,
+    requests_that_cannot_be_sent_fail_alone,
+}
+
 /// A client whose peer's end is in the hands of the test.
-async fn client() -> (Echo, Pair, Channel) {
+async fn client(wire: Wire) -> (Echo, Pair, Channel) {
     let (protocol, echo) = Echo::new();
-    let Driven { channel, pair } = testing::drive(NAME, 1, 2, protocol).await;
+    let Driven { channel, pair } = wire.drive(NAME, 1, 2, protocol).await;
     (echo, pair, channel)
 }
 
@@ -17,9 +32,8 @@ fn asked(pair: &Pair) -> &Peer {
     &pair.at_second
 }
 
-#[tokio::test(start_paused = true)]
-async fn requests_are_answered_with_their_own_bytes() {
-    let mut other = testing::drive(NAME, 1, 2, protocol()).await;
+async fn requests_are_answered_with_their_own_bytes(wire: Wire) {
+    let mut other = wire.drive(NAME, 1, 2, protocol()).await;
     for payload in [Bytes::new(), Bytes::from_static(b"\x01"), Bytes::from(vec![7; 1024 * 1024])] {
         other.channel.send(REQUEST, payload.clone()).await.unwrap();
         let reply = expect_message(&mut other.channel, REPLY).await;
@@ -27,19 +41,17 @@ async fn requests_are_answered_with_their_own_bytes() {
     }
 }
 
-#[tokio::test(start_paused = true)]
-async fn messages_may_be_as_large_as_the_wire_allows() {
+async fn messages_may_be_as_large_as_the_wire_allows(wire: Wire) {
     let (own, echo) = Echo::new();
     let [own, other] = [own, protocol()].map(|protocol| protocol.max_message_size(MAX_MESSAGE_SIZE));
-    let pair = testing::pair(testing::node().protocol(own), testing::node().protocol(other)).await;
+    let pair = wire.pair(testing::node().protocol(own), testing::node().protocol(other)).await;
     let answer = echo.request(&pair.at_first, vec![0; MAX_MESSAGE_SIZE]).await;
     assert!(answer.is_ok(), "R20: above the library's default, {answer:?}");
 }
 
-#[tokio::test(start_paused = true)]
-async fn both_ends_ask_and_answer_at_once() {
+async fn both_ends_ask_and_answer_at_once(wire: Wire) {
     let ((first, at_first), (second, at_second)) = (Echo::new(), Echo::new());
-    let pair = testing::pair(testing::node().protocol(first), testing::node().protocol(second)).await;
+    let pair = wire.pair(testing::node().protocol(first), testing::node().protocol(second)).await;
     for _ in 0..3 * MAX_OUTSTANDING {
         let answers = tokio::join!(
             at_first.request(&pair.at_first, vec![1; 100_000]),
@@ -52,7 +64,8 @@ async fn both_ends_ask_and_answer_at_once() {
 
 #[tokio::test(start_paused = true)]
 async fn the_time_is_that_of_the_reply() {
-    let (echo, pair, mut channel) = client().await;
+    let wire = Wire::Memory;
+    let (echo, pair, mut channel) = client(wire).await;
     let slow = async {
         let request = expect_message(&mut channel, REQUEST).await;
         sleep(Duration::from_millis(30)).await;
@@ -64,7 +77,8 @@ async fn the_time_is_that_of_the_reply() {
 
 #[tokio::test(start_paused = true)]
 async fn replies_belong_to_requests_in_their_order() {
-    let (echo, pair, mut channel) = client().await;
+    let wire = Wire::Memory;
+    let (echo, pair, mut channel) = client(wire).await;
     let peer = asked(&pair);
     let ordered = async {
         for expected in ["first", "second"] {
@@ -78,9 +92,8 @@ async fn replies_belong_to_requests_in_their_order() {
     assert_eq!((first.unwrap().as_millis(), second.unwrap().as_millis()), (0, 5), "R14");
 }
 
-#[tokio::test(start_paused = true)]
-async fn requests_under_way_are_bounded() {
-    let (echo, pair, mut channel) = client().await;
+async fn requests_under_way_are_bounded(wire: Wire) {
+    let (echo, pair, mut channel) = client(wire).await;
     let ask = |number: usize| {
         let (echo, peer) = (echo.clone(), asked(&pair).clone());
         tokio::spawn(async move { echo.request(&peer, vec![number as u8]).await })
@@ -102,9 +115,8 @@ async fn requests_under_way_are_bounded() {
     }
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_dropped_request_keeps_its_place_among_the_replies() {
-    let (echo, pair, mut channel) = client().await;
+async fn a_dropped_request_keeps_its_place_among_the_replies(wire: Wire) {
+    let (echo, pair, mut channel) = client(wire).await;
     let given_up = tokio::time::timeout(Duration::from_millis(1), echo.request(asked(&pair), "one")).await;
     assert!(given_up.is_err());
     let late = async {
@@ -117,9 +129,8 @@ async fn a_dropped_request_keeps_its_place_among_the_replies() {
     assert!(answer.is_ok(), "R64: {answer:?}");
 }
 
-#[tokio::test(start_paused = true)]
-async fn requests_end_with_their_peer() {
-    let (echo, pair, mut channel) = client().await;
+async fn requests_end_with_their_peer(wire: Wire) {
+    let (echo, pair, mut channel) = client(wire).await;
     let requests: Vec<_> = (0..=MAX_OUTSTANDING)
         .map(|_| {
             let (echo, peer) = (echo.clone(), asked(&pair).clone());
@@ -138,13 +149,12 @@ async fn requests_end_with_their_peer() {
     assert!(echo.links.borrow().is_empty(), "R12: what was kept for the peer is gone with it");
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_peer_is_one_connection_and_not_a_later_one_of_its_node() {
+async fn a_peer_is_one_connection_and_not_a_later_one_of_its_node(wire: Wire) {
     let (own, echo) = Echo::new();
     let key = NodeKey::random();
     let connect = || {
         let node = Server::builder(key.clone()).protocol(protocol());
-        testing::pair(testing::node().protocol(own.clone()), node)
+        wire.pair(testing::node().protocol(own.clone()), node)
     };
     let earlier = connect().await;
     earlier.at_first.disconnect(DisconnectReason::Requested);
@@ -154,9 +164,8 @@ async fn a_peer_is_one_connection_and_not_a_later_one_of_its_node() {
     assert_eq!(echo.request(&earlier.at_first, "").await, Err(EchoError::Gone));
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_cancelled_handler_leaves_nothing() {
-    let (echo, pair, channel) = client().await;
+async fn a_cancelled_handler_leaves_nothing(wire: Wire) {
+    let (echo, pair, channel) = client(wire).await;
     let started = echo.link(asked(&pair)).await;
     drop((started, channel));
     drop(pair);
@@ -165,9 +174,8 @@ async fn a_cancelled_handler_leaves_nothing() {
     assert!(gone.is_ok(), "R8 R12: aborting the peer removes what was kept for it");
 }
 
-#[tokio::test(start_paused = true)]
-async fn replies_to_nothing_end_the_peer() {
-    let (_echo, pair, channel) = client().await;
+async fn replies_to_nothing_end_the_peer(wire: Wire) {
+    let (_echo, pair, channel) = client(wire).await;
     channel.send(REPLY, "unasked").await.unwrap();
     let ending = asked(&pair).closed().await;
     assert!(
@@ -179,9 +187,8 @@ async fn replies_to_nothing_end_the_peer() {
     assert_eq!((told.reason(), told.by()), (Some(DisconnectReason::SubprotocolError), Party::Remote), "R7");
 }
 
-#[tokio::test(start_paused = true)]
-async fn replies_with_other_bytes_end_the_peer() {
-    let (echo, pair, mut channel) = client().await;
+async fn replies_with_other_bytes_end_the_peer(wire: Wire) {
+    let (echo, pair, mut channel) = client(wire).await;
     let forge = async {
         expect_message(&mut channel, REQUEST).await;
         channel.send(REPLY, "abd").await.unwrap();
@@ -193,18 +200,17 @@ async fn replies_with_other_bytes_end_the_peer() {
     assert_eq!(ending.reason(), Some(DisconnectReason::SubprotocolError), "R7");
 }
 
-#[tokio::test(start_paused = true)]
-async fn requests_that_cannot_be_sent_fail_alone() {
+async fn requests_that_cannot_be_sent_fail_alone(wire: Wire) {
     let (protocol, echo) = Echo::new();
     let own = testing::node().protocol(protocol.max_message_size(10));
     let (other, mut opened): (_, Opened) = testing::manual("other", 1, 1);
-    let pair = testing::pair(own, testing::node().protocol(super::protocol())).await;
+    let pair = wire.pair(own, testing::node().protocol(super::protocol())).await;
     let refused = echo.request(&pair.at_first, vec![0; 11]).await;
     assert!(matches!(refused, Err(EchoError::Send(SendError::TooLarge { size: 11, limit: 10, .. }))), "{refused:?}");
     assert!(echo.request(&pair.at_first, vec![0; 10]).await.is_ok(), "R6: the connection lives");
 
     let (more, _) = testing::manual("other", 1, 1);
-    let stranger = testing::pair(testing::node().protocol(other), testing::node().protocol(more)).await;
+    let stranger = wire.pair(testing::node().protocol(other), testing::node().protocol(more)).await;
     opened.next().await;
     assert_eq!(echo.request(&stranger.at_first, "").await, Err(EchoError::NotShared));
 }

@@ -1,15 +1,31 @@
 use std::time::Duration;
 
-use capmux::testing::{self, Opened, Pair, expect_message, node};
+use capmux::testing::{self, Opened, Pair, Wire, expect_message, node};
 use capmux::{DisconnectReason, Enode, Party, Server};
 use capmux_echo::Echo;
 use tokio::time::timeout;
 
 use super::*;
 
+// R32: the same tests over memory and TCP. Those of exact times have to be in memory.
+capmux::over_each_wire! {
+    each_message_reaches_each_other_node_once,
+    a_message_goes_to_all_peers_but_the_one_it_came_from,
+    what_a_node_has_published_does_not_come_back,
+    a_slow_peer_loses_its_own_copies_only,
+    a_slow_application_holds_up_gossip_alone_and_loses_nothing,
+    a_message_whose_handler_was_cancelled_comes_from_another_peer,
+    a_node_whose_application_does_not_listen_relays,
+    nothing_is_kept_of_peers_that_are_gone,
+    a_breach_of_the_protocol_ends_the_peer,
+}
+
 type Deliveries = mpsc::Receiver<Delivery>;
 
 const LONG: Duration = Duration::from_secs(10);
+
+/// How long nothing comes before it is taken for never; over TCP the time is real.
+const SILENCE: Duration = Duration::from_millis(500);
 
 /// A message in its documented form.
 fn encode(nonce: u64, payload: &[u8]) -> Bytes {
@@ -17,9 +33,9 @@ fn encode(nonce: u64, payload: &[u8]) -> Bytes {
 }
 
 /// A peer of the node under test that is in the hands of the test. In memory a node may have any number of them.
-async fn neighbour(protocol: &Protocol) -> (Channel, Pair) {
+async fn neighbour(wire: Wire, protocol: &Protocol) -> (Channel, Pair) {
     let (own, mut opened): (_, Opened) = testing::manual("gossip", 1, 1);
-    let pair = testing::pair(node().protocol(own), node().protocol(protocol.clone())).await;
+    let pair = wire.pair(node().protocol(own), node().protocol(protocol.clone())).await;
     (opened.next().await.1, pair)
 }
 
@@ -28,19 +44,18 @@ async fn delivered(deliveries: &mut Deliveries) -> Bytes {
     delivery.expect("a delivery comes soon").expect("the node runs").payload
 }
 
-/// That nothing comes however long one waits: the time is virtual.
+/// That nothing comes however long one waits.
 async fn nothing_comes(deliveries: &mut Deliveries) {
-    let delivery = timeout(LONG, deliveries.recv()).await;
+    let delivery = timeout(SILENCE, deliveries.recv()).await;
     assert!(delivery.is_err(), "{delivery:?}");
 }
 
-#[tokio::test(start_paused = true)]
-async fn each_message_reaches_each_other_node_once() {
+async fn each_message_reaches_each_other_node_once(wire: Wire) {
     let mut nodes: Vec<_> = (0..4).map(|_| Gossip::new(Settings::default())).collect();
     let mut pairs = Vec::new();
     for (first, second) in [(0, 1), (1, 2), (2, 0), (2, 3), (3, 0)] {
         let protocol = |index: usize| node().protocol(nodes[index].0.clone());
-        pairs.push(testing::pair(protocol(first), protocol(second)).await);
+        pairs.push(wire.pair(protocol(first), protocol(second)).await);
     }
     for ((_, gossip, _), peers) in nodes.iter().zip([3, 2, 3, 2]) {
         gossip.wait_for_peers(peers).await;
@@ -58,11 +73,10 @@ async fn each_message_reaches_each_other_node_once() {
     }
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_message_goes_to_all_peers_but_the_one_it_came_from() {
+async fn a_message_goes_to_all_peers_but_the_one_it_came_from(wire: Wire) {
     let (protocol, gossip, mut deliveries) = Gossip::new(Settings::default());
-    let (mut first, pair) = neighbour(&protocol).await;
-    let (mut second, _pair) = neighbour(&protocol).await;
+    let (mut first, pair) = neighbour(wire, &protocol).await;
+    let (mut second, _pair) = neighbour(wire, &protocol).await;
     gossip.wait_for_peers(2).await;
     let message = encode(7, b"news");
     first.send(MESSAGE, message.clone()).await.unwrap();
@@ -79,30 +93,29 @@ async fn a_message_goes_to_all_peers_but_the_one_it_came_from() {
     assert_eq!(delivered(&mut deliveries).await, "news");
     nothing_comes(&mut deliveries).await;
     for channel in [&mut first, &mut second] {
-        assert!(timeout(LONG, channel.recv()).await.is_err(), "R60");
+        assert!(timeout(SILENCE, channel.recv()).await.is_err(), "R60");
     }
 }
 
-#[tokio::test(start_paused = true)]
-async fn what_a_node_has_published_does_not_come_back() {
+async fn what_a_node_has_published_does_not_come_back(wire: Wire) {
     let (protocol, gossip, mut deliveries) = Gossip::new(Settings::default());
-    let ((mut first, _first), (mut second, _second)) = (neighbour(&protocol).await, neighbour(&protocol).await);
+    let ((mut first, _first), (mut second, _second)) =
+        (neighbour(wire, &protocol).await, neighbour(wire, &protocol).await);
     gossip.wait_for_peers(2).await;
     gossip.publish("own").unwrap();
     let copy = expect_message(&mut first, MESSAGE).await;
     expect_message(&mut second, MESSAGE).await;
     first.send(MESSAGE, copy.payload).await.unwrap();
     nothing_comes(&mut deliveries).await;
-    assert!(timeout(LONG, second.recv()).await.is_err(), "nor is it sent again");
+    assert!(timeout(SILENCE, second.recv()).await.is_err(), "nor is it sent again");
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_slow_peer_loses_its_own_copies_only() {
+async fn a_slow_peer_loses_its_own_copies_only(wire: Wire) {
     // More than the queue and the pipe hold.
     const COUNT: u64 = 1000;
     let (protocol, gossip, _deliveries) = Gossip::new(Settings::default());
-    let (mut slow, _slow) = neighbour(&protocol).await;
-    let (mut fast, _fast) = neighbour(&protocol).await;
+    let (mut slow, _slow) = neighbour(wire, &protocol).await;
+    let (mut fast, _fast) = neighbour(wire, &protocol).await;
     gossip.wait_for_peers(2).await;
     for number in 0..COUNT {
         let mut payload = vec![0; 4096];
@@ -124,16 +137,13 @@ async fn a_slow_peer_loses_its_own_copies_only() {
     assert_eq!(copy.payload[NONCE..], b"again"[..], "and has no gap for good");
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_slow_application_holds_up_gossip_alone_and_loses_nothing() {
+async fn a_slow_application_holds_up_gossip_alone_and_loses_nothing(wire: Wire) {
     let (protocol, gossip, mut deliveries) = Gossip::new(Settings { deliveries: 1, ..Settings::default() });
     let (other, publisher, _) = Gossip::new(Settings::default());
     let (echo, client) = Echo::new();
-    let pair = testing::pair(
-        node().protocol(other).protocol(echo),
-        node().protocol(protocol).protocol(capmux_echo::protocol()),
-    )
-    .await;
+    let pair = wire
+        .pair(node().protocol(other).protocol(echo), node().protocol(protocol).protocol(capmux_echo::protocol()))
+        .await;
     publisher.wait_for_peers(1).await;
     gossip.wait_for_peers(1).await;
     for number in 0..30 {
@@ -146,10 +156,9 @@ async fn a_slow_application_holds_up_gossip_alone_and_loses_nothing() {
     nothing_comes(&mut deliveries).await;
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_message_whose_handler_was_cancelled_comes_from_another_peer() {
+async fn a_message_whose_handler_was_cancelled_comes_from_another_peer(wire: Wire) {
     let (protocol, _gossip, mut deliveries) = Gossip::new(Settings { deliveries: 1, ..Settings::default() });
-    let (first, pair) = neighbour(&protocol).await;
+    let (first, pair) = neighbour(wire, &protocol).await;
     first.send(MESSAGE, encode(1, b"one")).await.unwrap();
     first.send(MESSAGE, encode(2, b"two")).await.unwrap();
     while deliveries.is_empty() {
@@ -157,18 +166,17 @@ async fn a_message_whose_handler_was_cancelled_comes_from_another_peer() {
     }
     pair.at_first.disconnect(DisconnectReason::Requested);
     pair.at_second.closed().await;
-    let (second, _pair) = neighbour(&protocol).await;
+    let (second, _pair) = neighbour(wire, &protocol).await;
     second.send(MESSAGE, encode(2, b"two")).await.unwrap();
     assert_eq!([delivered(&mut deliveries).await, delivered(&mut deliveries).await], ["one", "two"]);
     nothing_comes(&mut deliveries).await;
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_node_whose_application_does_not_listen_relays() {
+async fn a_node_whose_application_does_not_listen_relays(wire: Wire) {
     let (protocol, gossip, deliveries) = Gossip::new(Settings { deliveries: 1, ..Settings::default() });
     drop(deliveries);
-    let (first, _first) = neighbour(&protocol).await;
-    let (mut second, _second) = neighbour(&protocol).await;
+    let (first, _first) = neighbour(wire, &protocol).await;
+    let (mut second, _second) = neighbour(wire, &protocol).await;
     gossip.wait_for_peers(2).await;
     for nonce in 0..3 {
         first.send(MESSAGE, encode(nonce, b"")).await.unwrap();
@@ -176,10 +184,9 @@ async fn a_node_whose_application_does_not_listen_relays() {
     }
 }
 
-#[tokio::test(start_paused = true)]
-async fn nothing_is_kept_of_peers_that_are_gone() {
+async fn nothing_is_kept_of_peers_that_are_gone(wire: Wire) {
     let (protocol, gossip, _deliveries) = Gossip::new(Settings::default());
-    let ((_first, ended), (_second, aborted)) = (neighbour(&protocol).await, neighbour(&protocol).await);
+    let ((_first, ended), (_second, aborted)) = (neighbour(wire, &protocol).await, neighbour(wire, &protocol).await);
     gossip.wait_for_peers(2).await;
     ended.at_second.disconnect(DisconnectReason::Requested);
     ended.at_second.closed().await;
@@ -192,14 +199,13 @@ async fn nothing_is_kept_of_peers_that_are_gone() {
     assert_eq!(gossip.lagged(), 0);
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_breach_of_the_protocol_ends_the_peer() {
+async fn a_breach_of_the_protocol_ends_the_peer(wire: Wire) {
     let (protocol, _gossip, mut deliveries) = Gossip::new(Settings { max_payload: 10, ..Settings::default() });
     for (message, expected) in [
         (Bytes::from_static(&[0; NONCE - 1]), DisconnectReason::ProtocolError),
         (encode(1, &[0; 11]), DisconnectReason::ProtocolError),
     ] {
-        let (channel, pair) = neighbour(&protocol).await;
+        let (channel, pair) = neighbour(wire, &protocol).await;
         channel.send(MESSAGE, message).await.unwrap();
         assert_eq!(pair.at_first.closed().await.reason(), Some(expected), "R7 R20");
         assert_eq!(pair.at_second.closed().await.by(), Party::Local);

@@ -1,13 +1,32 @@
 use std::time::Duration;
 
 use capmux::rlp::{DecoderError, Encodable, Rlp, RlpStream};
-use capmux::testing::{self, Driven, Opened, Pair, expect_message, node};
+use capmux::testing::{self, Driven, Opened, Pair, Wire, expect_message, node};
 use capmux::typed::{Breach, MessageSet};
 use capmux::{Channel, DisconnectReason, Ending, Party, PeerError};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 
 use super::*;
+
+// R32: the same tests over memory and TCP. Those of exact times have to be in memory.
+capmux::over_each_wire! {
+    requests_are_answered_with_these_bytes,
+    answers_with_these_bytes_reach_who_asked,
+    both_ends_ask_and_answer_at_once,
+    an_unsolicited_answer_ends_the_peer,
+    an_answer_given_twice_ends_the_peer,
+    an_answer_of_the_wrong_kind_ends_the_peer,
+    a_count_of_nothing_or_too_much_is_refused_before_anything_is_looked_up,
+    malformed_bodies_end_the_peer,
+    a_body_above_the_limit_is_not_even_read,
+    malformed_answers_end_the_peer,
+    keys_that_were_not_asked_for_end_the_peer,
+    all_requests_fail_at_once_when_the_peer_leaves,
+    a_dropped_future_frees_its_place,
+    requests_under_way_are_bounded,
+    what_cannot_be_asked_is_not_sent,
+}
 
 const VALUE: u64 = Get::ANSWER_CODE;
 const STORED: u64 = Put::ANSWER_CODE;
@@ -22,13 +41,13 @@ struct Node {
 }
 
 impl Node {
-    async fn start() -> Self {
-        Self::with(Settings::default()).await
+    async fn start(wire: Wire) -> Self {
+        Self::with(wire, Settings::default()).await
     }
 
-    async fn with(settings: Settings) -> Self {
+    async fn with(wire: Wire, settings: Settings) -> Self {
         let (protocol, kv) = Kv::new(settings);
-        let Driven { channel, pair } = testing::drive(NAME, 1, 6, protocol).await;
+        let Driven { channel, pair } = wire.drive(NAME, 1, 6, protocol).await;
         Self { kv, pair, channel }
     }
 
@@ -118,9 +137,8 @@ fn requests_have_their_bytes_in_both_directions() {
     }
 }
 
-#[tokio::test(start_paused = true)]
-async fn requests_are_answered_with_these_bytes() {
-    let mut node = Node::with(Settings { max_entries: 2, ..Settings::default() }).await;
+async fn requests_are_answered_with_these_bytes(wire: Wire) {
+    let mut node = Node::with(wire, Settings { max_entries: 2, ..Settings::default() }).await;
     node.send(0, &b"\xc2\x07a"[..]).await;
     node.answered(1, b"\xc2\x07\xc0").await;
     node.send(2, &b"\xc6\x82\x04\x00\xc2ab"[..]).await;
@@ -146,9 +164,8 @@ async fn requests_are_answered_with_these_bytes() {
     assert_eq!(node.kv.store().len(), 2);
 }
 
-#[tokio::test(start_paused = true)]
-async fn answers_with_these_bytes_reach_who_asked() {
-    let mut node = Node::start().await;
+async fn answers_with_these_bytes_reach_who_asked(wire: Wire) {
+    let mut node = Node::start(wire).await;
     for (found, value) in [(&b"\xc6\x85green"[..], Some("green")), (b"\xc0", None), (b"\xc1\x80", Some(""))] {
         let get = node.get("colour");
         let id = node.asked(0, b"\x86colour").await;
@@ -168,10 +185,9 @@ async fn answers_with_these_bytes_reach_who_asked() {
     assert_eq!(list.await.unwrap().unwrap(), ["b", "bc"], "R6");
 }
 
-#[tokio::test(start_paused = true)]
-async fn both_ends_ask_and_answer_at_once() {
+async fn both_ends_ask_and_answer_at_once(wire: Wire) {
     let ((first, at_first), (second, at_second)) = (Kv::new(Settings::default()), Kv::new(Settings::default()));
-    let pair = testing::pair(node().protocol(first), node().protocol(second)).await;
+    let pair = wire.pair(node().protocol(first), node().protocol(second)).await;
     let value = vec![7; MAX_VALUE_SIZE];
     for number in 0..MAX_COUNT {
         let key = format!("{number:064}");
@@ -189,10 +205,9 @@ async fn both_ends_ask_and_answer_at_once() {
     assert_eq!(rest.unwrap(), listed[254..], "fewer than asked for are all");
 }
 
-#[tokio::test(start_paused = true)]
-async fn an_unsolicited_answer_ends_the_peer() {
+async fn an_unsolicited_answer_ends_the_peer(wire: Wire) {
     for code in [VALUE, STORED, KEYS] {
-        let node = Node::start().await;
+        let node = Node::start(wire).await;
         // What follows the id is not even RLP.
         node.send(code, &b"\xc2\x07\xb8"[..]).await;
         let ending = node.ended().await;
@@ -201,9 +216,8 @@ async fn an_unsolicited_answer_ends_the_peer() {
     }
 }
 
-#[tokio::test(start_paused = true)]
-async fn an_answer_given_twice_ends_the_peer() {
-    let mut node = Node::start().await;
+async fn an_answer_given_twice_ends_the_peer(wire: Wire) {
+    let mut node = Node::start(wire).await;
     let get = node.get("a");
     let id = node.asked(0, b"a").await;
     for _ in 0..2 {
@@ -215,10 +229,9 @@ async fn an_answer_given_twice_ends_the_peer() {
     assert!(matches!(breach, Breach::Unsolicited { id: named, .. } if *named == id), "H62 {breach}");
 }
 
-#[tokio::test(start_paused = true)]
-async fn an_answer_of_the_wrong_kind_ends_the_peer() {
+async fn an_answer_of_the_wrong_kind_ends_the_peer(wire: Wire) {
     for (code, body) in [(STORED, &b"\x01"[..]), (KEYS, b"\xc1b"), (STORED, b"\xc1b")] {
-        let mut node = Node::start().await;
+        let mut node = Node::start(wire).await;
         let get = node.get("a");
         let id = node.asked(0, b"a").await;
         node.send(code, with_id(id, body)).await;
@@ -230,15 +243,14 @@ async fn an_answer_of_the_wrong_kind_ends_the_peer() {
     }
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_count_of_nothing_or_too_much_is_refused_before_anything_is_looked_up() {
+async fn a_count_of_nothing_or_too_much_is_refused_before_anything_is_looked_up(wire: Wire) {
     let cases: [(&[u8], u64); 3] = [
         (b"\xc4\x07\xc2\x80\x80", 0),
         (b"\xc6\x07\xc4\x80\x82\x01\x01", 257),
         (b"\xcc\x07\xca\x80\x88\xff\xff\xff\xff\xff\xff\xff\xff", u64::MAX),
     ];
     for (body, count) in cases {
-        let node = Node::start().await;
+        let node = Node::start(wire).await;
         // Any look at it would be a panic, which is another ending.
         node.kv.store().poison();
         node.send(4, body).await;
@@ -247,8 +259,7 @@ async fn a_count_of_nothing_or_too_much_is_refused_before_anything_is_looked_up(
     }
 }
 
-#[tokio::test(start_paused = true)]
-async fn malformed_bodies_end_the_peer() {
+async fn malformed_bodies_end_the_peer(wire: Wire) {
     let long_key = |size| Asked::new(7, Get(Key(vec![7; size].into()))).rlp_bytes().to_vec();
     let long_value = |size| {
         let put = Put { key: Key(bytes("a")), value: Value(vec![7; size].into()) };
@@ -274,7 +285,7 @@ async fn malformed_bodies_end_the_peer() {
         (4, b"\xc5\x07\xc3\x80\x01\x01".to_vec(), DecoderError::RlpIncorrectListLen),
     ];
     for (code, body, cause) in cases {
-        let node = Node::start().await;
+        let node = Node::start(wire).await;
         node.kv.store().poison();
         node.send(code, body.clone()).await;
         let ending = node.ended().await;
@@ -282,29 +293,27 @@ async fn malformed_bodies_end_the_peer() {
         let Breach::Malformed { capability, code: named, source } = breach else { panic!("H57 {breach}") };
         assert_eq!((capability.to_string(), *named, source), ("kv/1".into(), code, &cause), "H57 {body:02x?}");
     }
-    let mut node = Node::start().await;
+    let mut node = Node::start(wire).await;
     node.send(0, long_key(64)).await;
     node.answered(1, b"\xc2\x07\xc0").await;
     node.send(2, long_value(MAX_VALUE_SIZE)).await;
     node.answered(3, b"\xc2\x07\x01").await;
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_body_above_the_limit_is_not_even_read() {
-    let node = Node::start().await;
+async fn a_body_above_the_limit_is_not_even_read(wire: Wire) {
+    let node = Node::start(wire).await;
     node.send(0, vec![0; MAX_BODY_SIZE + 1]).await;
     let ending = node.pair.at_second.closed().await;
     assert!(matches!(ending.error(), PeerError::Session(_)), "R20: the handler does not see it: {ending}");
     assert_eq!((ending.reason(), ending.by()), (Some(DisconnectReason::ProtocolError), Party::Local), "R20 {ending}");
 }
 
-#[tokio::test(start_paused = true)]
-async fn malformed_answers_end_the_peer() {
+async fn malformed_answers_end_the_peer(wire: Wire) {
     let long_value = Value(vec![7; MAX_VALUE_SIZE + 1].into()).rlp_bytes();
     let mut found = RlpStream::new_list(1);
     found.append_raw(&long_value, 1);
     for answer in [&b"\xc2ab"[..], b"a", b"\xc1\xc0", &found.out()] {
-        let mut node = Node::start().await;
+        let mut node = Node::start(wire).await;
         let get = node.get("a");
         let id = node.asked(0, b"a").await;
         node.send(VALUE, with_id(id, answer)).await;
@@ -315,8 +324,7 @@ async fn malformed_answers_end_the_peer() {
     }
 }
 
-#[tokio::test(start_paused = true)]
-async fn keys_that_were_not_asked_for_end_the_peer() {
+async fn keys_that_were_not_asked_for_end_the_peer(wire: Wire) {
     let cases: [(&[u8], Violation); 4] = [
         (b"\xc3cde", Violation::TooMany { listed: 3, count: 2 }),
         (b"\xc1b", Violation::Order),
@@ -324,7 +332,7 @@ async fn keys_that_were_not_asked_for_end_the_peer() {
         (b"\xc2cc", Violation::Order),
     ];
     for (keys, expected) in cases {
-        let mut node = Node::start().await;
+        let mut node = Node::start(wire).await;
         let list = node.list("b", 2);
         let id = node.asked(4, b"\xc2b\x02").await;
         node.send(KEYS, with_id(id, keys)).await;
@@ -336,7 +344,8 @@ async fn keys_that_were_not_asked_for_end_the_peer() {
 
 #[tokio::test(start_paused = true)]
 async fn a_request_that_times_out_fails_alone_and_its_late_answer_is_no_breach() {
-    let mut node = Node::start().await;
+    let wire = Wire::Memory;
+    let mut node = Node::start(wire).await;
     let before = Instant::now();
     let get = node.get("a");
     let late = node.asked(0, b"a").await;
@@ -351,9 +360,8 @@ async fn a_request_that_times_out_fails_alone_and_its_late_answer_is_no_breach()
     assert_eq!(get.await.unwrap(), Ok(None), "H62: the peer lives");
 }
 
-#[tokio::test(start_paused = true)]
-async fn all_requests_fail_at_once_when_the_peer_leaves() {
-    let mut node = Node::start().await;
+async fn all_requests_fail_at_once_when_the_peer_leaves(wire: Wire) {
+    let mut node = Node::start(wire).await;
     let requests: Vec<_> = (0..10).map(|_| node.get("a")).collect();
     for _ in 0..10 {
         node.asked(0, b"a").await;
@@ -369,9 +377,8 @@ async fn all_requests_fail_at_once_when_the_peer_leaves() {
     assert!(node.kv.links.borrow().is_empty(), "R8 R12: what was kept for the peer is gone with it");
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_dropped_future_frees_its_place() {
-    let mut node = Node::start().await;
+async fn a_dropped_future_frees_its_place(wire: Wire) {
+    let mut node = Node::start(wire).await;
     for _ in 0..2 * MAX_OUTSTANDING {
         let dropped = timeout(SHORT, node.kv.get(node.peer(), "a")).await;
         assert!(dropped.is_err(), "nobody answers");
@@ -383,9 +390,8 @@ async fn a_dropped_future_frees_its_place() {
     assert_eq!(get.await.unwrap(), Ok(None), "R9 R16");
 }
 
-#[tokio::test(start_paused = true)]
-async fn requests_under_way_are_bounded() {
-    let mut node = Node::start().await;
+async fn requests_under_way_are_bounded(wire: Wire) {
+    let mut node = Node::start(wire).await;
     let requests: Vec<_> = (0..=MAX_OUTSTANDING).map(|_| node.get("a")).collect();
     let first = node.asked(0, b"a").await;
     for _ in 1..MAX_OUTSTANDING {
@@ -398,9 +404,8 @@ async fn requests_under_way_are_bounded() {
     drop(requests);
 }
 
-#[tokio::test(start_paused = true)]
-async fn what_cannot_be_asked_is_not_sent() {
-    let mut node = Node::start().await;
+async fn what_cannot_be_asked_is_not_sent(wire: Wire) {
+    let mut node = Node::start(wire).await;
     let (kv, peer) = (node.kv.clone(), node.peer().clone());
     let too_long = vec![7; 65];
     assert_eq!(kv.get(&peer, "").await, Err(InvalidEntry::Key { size: 0 }.into()));
@@ -417,7 +422,7 @@ async fn what_cannot_be_asked_is_not_sent() {
 
     let ((own, _), (other, mut opened)): (_, (_, Opened)) =
         (testing::manual("other", 1, 1), testing::manual("other", 1, 1));
-    let stranger = testing::pair(testing::node().protocol(own), testing::node().protocol(other)).await;
+    let stranger = wire.pair(testing::node().protocol(own), testing::node().protocol(other)).await;
     opened.next().await;
     assert_eq!(kv.get(&stranger.at_first, "a").await, Err(KvError::NotShared));
 }
