@@ -15,6 +15,7 @@ mod metrics;
 mod peer_set;
 #[allow(dead_code, reason = "the switch does not dial by it yet")]
 mod schedule;
+mod start_error;
 mod status;
 mod switch;
 
@@ -27,11 +28,12 @@ use tokio::task::{AbortHandle, JoinSet};
 
 pub use access::{Bans, Trust};
 pub use backoff::{Backoff, BackoffError, ExponentialBackoff, FibonacciBackoff};
-pub use builder::{ServerBuilder, StartError};
+pub use builder::ServerBuilder;
 pub use events::{Event, EventFilter, EventKind, EventStream};
 pub(crate) use events::{Hub as EventHub, MessageEvent};
 pub use gate::{AcceptLimits, Refusal};
 pub use limits::{InvalidLimits, PeerLimits};
+pub use start_error::StartError;
 pub use status::ServerStatus;
 
 use crate::node::{Address, Enode, NodeAddr, NodeId, NodeKey};

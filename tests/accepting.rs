@@ -242,9 +242,10 @@ async fn settings_of_limits_that_will_not_do_are_named() {
 /// Connects from this address, of which only Linux has many without being told.
 #[cfg(target_os = "linux")]
 async fn connect_from(ip: [u8; 4], server: &Server) -> TcpStream {
-    let socket = TcpSocket::new_v4().unwrap();
-    socket.bind(SocketAddr::from((ip, 0))).unwrap();
-    soon(socket.connect(server.local_addr().unwrap())).await.unwrap()
+    let socket = TcpSocket::new_v4().expect("a socket");
+    socket.bind(SocketAddr::from((ip, 0))).expect("all of 127.0.0.0/8 is here");
+    let address = server.local_addr().expect("it listens");
+    soon(socket.connect(address)).await.expect("the kernel accepts")
 }
 
 #[cfg(target_os = "linux")]

@@ -1,6 +1,5 @@
 //! The settings of a server, checked when it is started.
 
-use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,17 +11,17 @@ use super::access::{Access, Bans, Mark, Trust};
 use super::events::{Hub, MAX_EVENT_CAPACITY};
 use super::gate::AcceptLimits;
 use super::peer_set::PeerLimits;
+use super::start_error::StartError;
 use crate::metrics::{Meters, ProtocolMeter};
 use crate::node::{Address, NodeAddr, NodeKey};
 use crate::p2p::{
-    Chunking, ClientId, LivenessSettings, LivenessSettingsError, MAX_BASE_MESSAGE_SIZE, MAX_TIMEOUT, Registered,
-    RegistrationError, SessionSettings,
+    Chunking, ClientId, LivenessSettings, MAX_BASE_MESSAGE_SIZE, MAX_TIMEOUT, Registered, SessionSettings,
 };
 use crate::peer::ByteRates;
 use crate::peer::budget::Budget;
 use crate::peer::setup::{Config, Timeouts};
 use crate::peer::shaper::Shapers;
-use crate::protocol::{Protocol, ProtocolError};
+use crate::protocol::Protocol;
 use crate::transport::{BoxedListener, BoxedTransport, Tcp, Transport};
 
 /// The sizes that pieces of messages can have.
@@ -402,54 +401,4 @@ fn port(address: &Address) -> u16 {
         Address::Domain(_, port) => *port,
         Address::Other(..) => 0,
     }
-}
-
-/// Why a server does not start.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum StartError {
-    /// The settings of a protocol will not do.
-    #[error(transparent)]
-    Protocol(#[from] ProtocolError),
-    /// The protocols cannot be offered together.
-    #[error(transparent)]
-    Registration(#[from] RegistrationError),
-    /// The liveness settings contradict one another.
-    #[error(transparent)]
-    Liveness(#[from] LivenessSettingsError),
-    /// The budget for what was received cannot hold the largest message.
-    #[error("receive_budget is {budget}, which is less than a protocol's max_message_size of {max_message_size}")]
-    ReceiveBudget {
-        /// The setting, in bytes.
-        budget: usize,
-        /// The largest message of any protocol, in bytes.
-        max_message_size: usize,
-    },
-    /// A setting is 0, which would let nothing through, or beyond what it can be: a year for times, 2^20 for
-    /// `event_capacity`, 1 KiB to 64 KiB less 32 bytes for `chunk_size`.
-    #[error("{setting} is out of range: its documentation tells the least and the most")]
-    OutOfRange {
-        /// The name of the setting.
-        setting: &'static str,
-    },
-    /// The client id and the protocols make a Hello above 2 KiB, which no node would accept.
-    #[error("the client id and the protocols make a Hello of {size} bytes, where the limit is {MAX_BASE_MESSAGE_SIZE}")]
-    HelloTooLarge {
-        /// Its size.
-        size: usize,
-    },
-    /// No transport of the server is for such an address.
-    #[error("cannot listen on {address}: no transport is configured for it")]
-    NoTransport {
-        /// The address.
-        address: Address,
-    },
-    /// The address cannot be listened on.
-    #[error("cannot listen on {address}: {source}")]
-    Listen {
-        /// The address.
-        address: Address,
-        /// What the operating system says.
-        source: io::Error,
-    },
 }
