@@ -65,8 +65,8 @@ async fn arrivals(seed: u64) -> Vec<u128> {
     let (mut reads, _) = accepted.into_stream().into_split();
     let mut times = vec![begin.elapsed().as_millis()];
     for _ in 0..10 {
-        writes.write_u8(0).await.unwrap();
-        reads.read_u8().await.unwrap();
+        writes.write_u8(0).await.expect("the other end is there");
+        reads.read_u8().await.expect("it was written");
         times.push(begin.elapsed().as_millis());
     }
     times

@@ -1,6 +1,8 @@
 //! What holds for every transport, run over each: a new one adds a [`Kind`] and a line to `for_each_transport`. And how
 //! a server chooses among several.
 
+#![allow(clippy::unwrap_used, reason = "the functions are the bodies of tests, which a macro makes of them")]
+
 mod support;
 
 use std::future::poll_fn;
