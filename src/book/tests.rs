@@ -24,7 +24,9 @@ fn node(number: u32, address: &str) -> NodeAddr {
 }
 
 fn peer(number: u32, ip: &str) -> Source {
-    Source::Peer { id: node(number, "9.9.9.9:9").node_id(), ip: Some(ip.parse().unwrap()) }
+    let mut id = [0; 32];
+    id[..4].copy_from_slice(&number.to_be_bytes());
+    Source::Peer { id: NodeId::from_bytes(id), ip: Some(ip.parse().unwrap()) }
 }
 
 /// Nodes of as many networks.
