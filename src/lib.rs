@@ -34,6 +34,7 @@
 //! | [`node`] | keys, ids, `enode` URLs, key files | no |
 //! | [`rlpx`] | the encryption handshake and frames: bytes in, bytes out | no |
 //! | [`p2p`] | Hello, negotiation, Ping, Pong, Disconnect: frames and the time in, events out | no |
+//! | `book` | the nodes that are known, and how it went with them | no |
 //! | [`Protocol`], [`Channel`], [`Peer`] | a task for each protocol and peer, bounded queues, one writer | yes |
 //! | [`typed`] | messages as values of an enum, requests and answers | yes |
 //! | [`Transport`] | streams of bytes to other nodes: [`Tcp`], or any other | yes |
@@ -59,6 +60,8 @@
 //!   runtime has a thread left for them, but tokio itself keeps the task that was woken last for the thread that is then
 //!   blocked, and may have no thread left that watches the sockets. Use `tokio::task::block_in_place` or `spawn_blocking`.
 
+#[cfg(feature = "net")]
+pub mod book;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
 #[cfg(feature = "net")]

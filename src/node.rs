@@ -2,8 +2,11 @@
 
 mod address;
 mod enode;
+mod enr;
 mod key;
 mod key_file;
+pub(crate) mod private_file;
+mod reach;
 
 use std::fmt;
 use std::str::FromStr;
@@ -12,8 +15,10 @@ use sha3::{Digest, Keccak256};
 
 pub use address::{Address, InvalidAddress, NodeAddr};
 pub use enode::{Enode, EnodeError, Host};
+pub use enr::{Enr, EnrError};
 pub use key::{InvalidKey, NodeKey};
 pub use key_file::KeyFileError;
+pub use reach::{InvalidSubnet, Reach, Subnet};
 
 /// A node's public key: a point on secp256k1, other than infinity.
 ///
@@ -56,6 +61,11 @@ impl PublicKey {
 
     pub(crate) fn to_uncompressed(self) -> [u8; 65] {
         self.0.serialize_uncompressed()
+    }
+
+    /// Reads the 33 bytes of the compressed form.
+    pub(crate) fn from_compressed(bytes: &[u8; 33]) -> Result<Self, InvalidKey> {
+        secp256k1::PublicKey::from_byte_array_compressed(*bytes).map(Self).map_err(|_| InvalidKey)
     }
 
     pub(crate) fn point(&self) -> &secp256k1::PublicKey {

@@ -1,12 +1,12 @@
 //! A node key in a file: 64 hexadecimal digits, readable by its owner alone.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::fs::{self, File};
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
-use super::NodeKey;
+use super::{NodeKey, private_file};
 
 /// What is wrong with a key file. A file that exists is never changed.
 #[derive(Debug, thiserror::Error)]
@@ -84,25 +84,8 @@ impl NodeKey {
             io::ErrorKind::AlreadyExists => KeyFileError::Exists { path: path.into() },
             _ => KeyFileError::Write { path: path.into(), source },
         };
-        let mut suffix = [0; 8];
-        getrandom::fill(&mut suffix).map_err(|error| failed(io::Error::other(error)))?;
-        let mut name = path.file_name().unwrap_or_default().to_os_string();
-        name.push(format!(".{}.tmp", hex::encode(suffix)));
-        let temporary = path.with_file_name(name);
-        let written = self.write_private(&temporary).and_then(|()| fs::hard_link(&temporary, path));
-        let removed = fs::remove_file(&temporary);
-        written.and(removed).map_err(failed)
-    }
-
-    fn write_private(&self, path: &Path) -> io::Result<()> {
-        let mut options = OpenOptions::new();
-        options.write(true).create_new(true);
-        #[cfg(unix)]
-        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-        let mut file = options.open(path)?;
-        file.write_all(self.to_hex().as_bytes())?;
-        file.write_all(b"\n")?;
-        file.sync_all()
+        let content = Zeroizing::new(format!("{}\n", *self.to_hex()));
+        private_file::write(path, content.as_bytes(), |temporary, path| fs::hard_link(temporary, path)).map_err(failed)
     }
 }
 
