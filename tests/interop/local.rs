@@ -109,7 +109,8 @@ impl Local {
         }
     }
 
-    async fn event(&mut self) -> Event {
+    /// The next event.
+    pub(crate) async fn event(&mut self) -> Event {
         within("an event of the server", self.events.recv()).await.expect("the server lives")
     }
 }

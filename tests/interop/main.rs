@@ -10,6 +10,7 @@ mod capabilities;
 mod devp2p;
 mod disconnect;
 mod echo;
+mod gossip;
 mod handlers;
 mod hello;
 mod json;

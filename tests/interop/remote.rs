@@ -77,6 +77,16 @@ impl Remote {
         self.command(format_args!(r#""kv","id":"{id}","op":{operation}"#)).await;
     }
 
+    /// Has it dial at once, past geth's own schedule of dials, which has a node wait for 35 s. geth alone can do that.
+    pub(crate) async fn dial_at_once(&mut self, enode: &Enode) {
+        self.command(format_args!(r#""dial","direct":true,"enode":"{enode}""#)).await;
+    }
+
+    /// Has it publish a payload in the protocol gossip. geth alone has it.
+    pub(crate) async fn publish(&mut self, payload: &[u8]) {
+        self.command(format_args!(r#""publish","payload":"{}""#, hex::encode(payload))).await;
+    }
+
     /// The ids of its peers.
     pub(crate) async fn peers(&mut self) -> Vec<String> {
         self.command(format_args!(r#""peers""#)).await;
@@ -100,6 +110,15 @@ impl Remote {
     pub(crate) async fn ended(&mut self) {
         let status = tokio::time::timeout(EXIT, self.child.wait()).await.expect("the program ends");
         assert!(status.expect("it can be waited for").success());
+    }
+
+    /// Ends it in order, and returns what it has told of this kind and nobody has asked for.
+    pub(crate) async fn unasked(mut self, kind: &str) -> Vec<Json> {
+        self.quit();
+        while let Some(line) = within("its last line", self.events.next_line()).await.expect("stdout can be read") {
+            self.unclaimed.push(Json::parse(&line));
+        }
+        self.unclaimed.drain(..).filter(|event| event.text("event") == kind).collect()
     }
 
     async fn command(&mut self, command: fmt::Arguments<'_>) {

@@ -168,6 +168,7 @@ type command struct {
 	Size     int    `json:"size"`
 	Fill     string `json:"fill"`
 	Reason   uint8  `json:"reason"`
+	Payload  string `json:"payload"`
 	kvCommand
 }
 
@@ -250,6 +251,9 @@ func (n *node) run(c command) error {
 			return err
 		}
 		return n.kv.run(h, c.kvCommand)
+
+	case "publish":
+		return n.gossip.publish(c.Payload)
 
 	case "peers":
 		ids := []string{}

@@ -17,9 +17,10 @@ var errRequestedFailure = errors.New("requested failure")
 
 // node keeps what the server does not: running handlers and dial targets.
 type node struct {
-	srv   *p2p.Server
-	watch *logWatch
-	kv    *kvNode
+	srv    *p2p.Server
+	watch  *logWatch
+	kv     *kvNode
+	gossip *gossipNode
 
 	mu      sync.Mutex
 	live    map[string]*livePeer // by public key
@@ -41,6 +42,7 @@ func newNode(verbose bool) *node {
 		targets: make(map[enode.ID]string),
 		closed:  make(map[enode.ID][]closeRecord),
 	}
+	n.gossip = newGossipNode(n)
 	n.watch = newLogWatch(n, verbose)
 	return n
 }
@@ -66,6 +68,19 @@ func (n *node) handler(id, protocol string) (*handler, error) {
 		return nil, errors.New("no such protocol with this peer")
 	}
 	return h, nil
+}
+
+// handlers are those of a protocol, of all peers.
+func (n *node) handlers(protocol string) []*handler {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	all := []*handler{}
+	for _, l := range n.live {
+		if h := l.handlers[protocol]; h != nil {
+			all = append(all, h)
+		}
+	}
+	return all
 }
 
 // started registers a handler; the peer's first one announces the peer.
@@ -151,8 +166,11 @@ type handler struct {
 func (n *node) attach(proto *p2p.Protocol) {
 	name, version := proto.Name, proto.Version
 	readLoop := (*handler).readLoop
-	if name == "kv" {
+	switch name {
+	case "kv":
 		readLoop = n.kv.readLoop
+	case "gossip":
+		readLoop = n.gossip.readLoop
 	}
 	proto.Run = func(p *p2p.Peer, rw p2p.MsgReadWriter) error {
 		h := &handler{id: nodeHex(p.Node()), name: name, version: version, result: make(chan error, 1)}
