@@ -279,6 +279,7 @@ impl fmt::Debug for Protocol {
             .field("max_message_size", &self.max_message_size)
             .field("inbox", &self.inbox_limits())
             .field("queue", &self.queue_limits())
+            .field("send_timeout", &self.send_timeout)
             .field("rate", &self.rate)
             .field("exit", &self.exit)
             .finish_non_exhaustive()

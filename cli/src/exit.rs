@@ -3,13 +3,15 @@
 use std::fmt;
 use std::process::ExitCode;
 
-/// The exit codes. Code 2, a wrong command line, is the parser's.
+/// The exit codes. The parser of the command line has code 2, too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Exit {
     /// Everything was done.
     Done = 0,
     /// It failed in a way that has no code of its own.
     Failed = 1,
+    /// The command line or the configuration is wrong.
+    Usage = 2,
     /// The node cannot be reached.
     Unreachable = 3,
     /// The encryption handshake or the exchange of Hellos failed.

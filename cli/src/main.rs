@@ -1,6 +1,7 @@
 //! The `capmux` command: asks nodes what they are, makes node keys, runs nodes, one or a network of them, and measures.
 
 mod bench;
+mod config;
 mod demo;
 mod exit;
 mod key;
@@ -36,7 +37,7 @@ Data goes to stdout, everything else to stderr.
 Exit codes:
   0  done
   1  failed in another way than those below
-  2  the command line is wrong
+  2  the command line or the configuration is wrong
   3  the node cannot be reached
   4  the handshake failed: the encryption or the Hello
   5  the other end disconnected; the reason is printed
@@ -50,6 +51,7 @@ enum Command {
     Node(node::Args),
     Demo(demo::Args),
     Bench(bench::Args),
+    Config(config::Args),
     Completions(manual::CompletionsArgs),
     /// Writes the manual to stdout: one page for each command, for `man -l -`
     Man,
@@ -75,6 +77,7 @@ async fn run(command: Command) -> ExitCode {
         Command::Node(args) => node::run(args).await,
         Command::Demo(args) => return demo::run(args).await,
         Command::Bench(args) => return bench::run(args).await,
+        Command::Config(args) => config::run(args).await,
         Command::Completions(args) => manual::completions(args, Cli::command()),
         Command::Man => manual::man(Cli::command()),
     };

@@ -1,38 +1,45 @@
 //! `capmux node`: runs a node until it is told to stop.
 
+mod data_dir;
 mod record;
+mod reload;
+mod view;
+mod watch;
 
-use std::collections::BTreeSet;
 use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
 
-use capmux::{Enode, Event, EventFilter, EventStream, NodeKey, Server, StartError};
-use clap::ValueEnum;
-use tokio::sync::oneshot;
-use tokio::time::timeout;
+use capmux::{Enode, EventFilter, NodeKey, Server, StartError};
 
+use crate::config::{Config, Plan, ProtocolName, explain};
 use crate::exit::{Exit, Failure};
 use crate::{key, output, signals};
-use record::Record;
-
-/// How long the last events may take to be read after the end of the server.
-const LAST_EVENTS: Duration = Duration::from_secs(1);
+use data_dir::DataDir;
+use watch::{Orders, Watch};
 
 /// Runs a node; the first line on stdout is its enode URL
 ///
 /// What happens to its peers follows there, one line for each event. Ctrl-C, or SIGTERM on Unix, ends it in order: its
 /// peers are told, within three seconds everything is over, and a summary goes to stderr. A second one aborts at once,
-/// with exit code 1.
+/// with exit code 1. SIGHUP, on Unix, reads the file of --config again: what can change at once does, and of the rest it
+/// tells on stderr that it waits for the next start. A file with something wrong in it changes nothing.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = AFTER_HELP)]
 pub(crate) struct Args {
+    /// A configuration, of which `capmux config` prints one with all settings. What is given here comes before it
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
     /// Where to listen. The default can be reached from this machine alone; 0.0.0.0 stands for all addresses, and port
-    /// 0 for any that is free
-    #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:30303", value_parser = socket_address)]
-    listen: SocketAddr,
-    /// The file with the node's key. It is made if there is none; without this the identity lasts for the run
+    /// 0 for any that is free [default: 127.0.0.1:30303]
+    #[arg(long, value_name = "IP:PORT", value_parser = socket_address)]
+    listen: Option<SocketAddr>,
+    /// The folder of what the node keeps: its key, as nodekey. It is made if there is none, and one process at a time
+    /// uses it
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+    /// The file with the node's key. It is made if there is none. The default is nodekey in the data folder, and without
+    /// one the identity lasts for the run
     #[arg(long, value_name = "FILE")]
     key: Option<PathBuf>,
     /// A protocol to run, several times for several. Peers that share none are disconnected
@@ -41,9 +48,9 @@ pub(crate) struct Args {
     /// A node to dial once at the start, as its enode URL; several times for several
     #[arg(long = "peer", value_name = "ENODE")]
     peers: Vec<Enode>,
-    /// The most peers at a time, inbound and outbound together
-    #[arg(long, value_name = "N", default_value_t = 50, value_parser = at_least_one)]
-    max_peers: usize,
+    /// The most peers at a time, inbound and outbound together [default: 50]
+    #[arg(long, value_name = "N", value_parser = at_least_one)]
+    max_peers: Option<usize>,
     /// What the node calls itself; by default capmux and its version
     #[arg(long, value_name = "TEXT")]
     name: Option<String>,
@@ -74,32 +81,58 @@ and only where they apply:
   until        when a ban ends, in seconds since 1970
   lost         how many events were lost
 
-Exit codes: 0 ended in order; 1 it could not start, or was aborted; 2 the command line is wrong.";
+Exit codes: 0 ended in order; 1 it could not start, or was aborted; 2 the command line or the
+configuration is wrong.";
 
-/// The protocols that a node can run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
-enum ProtocolName {
-    /// Sends every message back
-    Echo,
-}
+impl Args {
+    /// What the file says, or nothing where none is given.
+    fn read_config(&self) -> Result<Config, Failure> {
+        self.config.as_deref().map_or_else(|| Ok(Config::default()), |file| Ok(Config::read(file)?))
+    }
 
-impl ProtocolName {
-    fn protocol(self) -> capmux::Protocol {
-        match self {
-            Self::Echo => capmux_echo::protocol(),
+    /// What the configuration wants, and then the command line.
+    fn plan(&self, config: &Config) -> Plan {
+        let mut plan = config.plan();
+        plan.listen = self.listen.or(plan.listen);
+        plan.data_dir = self.data_dir.clone().or(plan.data_dir);
+        plan.key = self.key.clone().or(plan.key);
+        plan.dial.extend(self.peers.iter().cloned());
+        if let Some(peers) = self.max_peers {
+            plan.server(move |server| server.max_peers(peers));
+        }
+        if let Some(name) = self.name.clone() {
+            plan.server(move |server| server.client_id(name.as_str()));
+        }
+        self.protocols.iter().for_each(|name| plan.protocol(*name));
+        plan
+    }
+
+    /// Whether the command line decides about this setting.
+    fn overrides(&self, key: &str) -> bool {
+        match key {
+            "node.listen" => self.listen.is_some(),
+            "node.data_dir" => self.data_dir.is_some(),
+            "node.key" => self.key.is_some(),
+            "node.client_id" => self.name.is_some(),
+            "limits.max_peers" => self.max_peers.is_some(),
+            _ => false,
         }
     }
 }
 
 pub(crate) async fn run(args: Args) -> Result<(), Failure> {
     let mut stop = signals::stop()?;
-    let server = start(&args).await?;
+    let reloads = signals::reloads(args.config.is_some())?;
+    let config = args.read_config()?;
+    let plan = args.plan(&config);
+    let data_dir = plan.data_dir.as_deref().map(DataDir::open).transpose()?;
+    let server = start(&args, &config, &plan, data_dir.as_ref()).await?;
     let wanted = if args.messages { EventFilter::new().messages() } else { EventFilter::new() };
-    let events = server.events_with(wanted);
-    let mut watch = Watch { events, jsonl: args.jsonl, tally: Tally::default(), start: Instant::now() };
+    let mut watch = Watch::new(&server, wanted, args.jsonl);
     let enode = server.enode().ok_or_else(|| Failure::new(Exit::Failed, "the node does not listen"))?;
+    let orders = Orders { args: &args, config, dial: plan.dial, reloads };
     let ended = match output::print_line(enode) {
-        Ok(true) => watch.until_stopped(&server, &args, &mut stop).await,
+        Ok(true) => watch.until_stopped(&server, orders, &mut stop).await,
         done => done.map(drop),
     };
     let shut_down = watch.shut_down(&server).await;
@@ -110,22 +143,20 @@ pub(crate) async fn run(args: Args) -> Result<(), Failure> {
     ended.and(shut_down).and(drained)
 }
 
-async fn start(args: &Args) -> Result<Server, Failure> {
-    let key = match &args.key {
-        Some(file) => key::load_or_generate(file)?,
+async fn start(args: &Args, config: &Config, plan: &Plan, data_dir: Option<&DataDir>) -> Result<Server, Failure> {
+    let key = match plan.key.clone().or_else(|| data_dir.map(DataDir::key_file)) {
+        Some(file) => key::load_or_generate(&file)?,
         None => NodeKey::random(),
     };
-    let mut builder = Server::builder(key).listen(args.listen).max_peers(args.max_peers);
-    if let Some(name) = &args.name {
-        builder = builder.client_id(name.as_str());
-    }
-    for protocol in args.protocols.iter().collect::<BTreeSet<_>>() {
-        builder = builder.protocol(protocol.protocol());
-    }
-    if args.protocols.is_empty() {
+    if plan.protocols.is_empty() {
         output::note("no --protocol is given: every peer will be disconnected as useless");
     }
-    builder.start().await.map_err(not_started)
+    let builder = plan.builder(key);
+    let builder = plan.listen.into_iter().fold(builder, |builder, address| builder.listen(address));
+    builder.start().await.map_err(|error| match explain(config, &error, |key| args.overrides(key)) {
+        Some(problems) => problems.into(),
+        None => not_started(error),
+    })
 }
 
 fn not_started(error: StartError) -> Failure {
@@ -140,107 +171,6 @@ fn not_started(error: StartError) -> Failure {
         _ => "",
     };
     Failure::new(Exit::Failed, format!("cannot start the node: {error}{hint}"))
-}
-
-/// What is seen of a server's events.
-struct Watch {
-    events: EventStream,
-    jsonl: bool,
-    tally: Tally,
-    start: Instant,
-}
-
-/// How many events of each kind there were.
-#[derive(Debug, Default)]
-struct Tally {
-    added: u64,
-    dropped: u64,
-    dials_failed: u64,
-    refused: u64,
-}
-
-impl Watch {
-    /// Shows events until the user has had enough, or nobody reads them any longer.
-    async fn until_stopped(
-        &mut self,
-        server: &Server,
-        args: &Args,
-        stop: &mut oneshot::Receiver<()>,
-    ) -> Result<(), Failure> {
-        let dial = async {
-            for enode in &args.peers {
-                // It fails in a shutdown only.
-                let _ = server.add_peer(enode).await;
-            }
-            std::future::pending::<()>().await;
-        };
-        tokio::pin!(dial);
-        loop {
-            tokio::select! {
-                _ = &mut *stop => return Ok(()),
-                () = &mut dial => {}
-                Some(event) = self.events.recv() => {
-                    if !self.show(&event)? {
-                        return Ok(());
-                    }
-                }
-            }
-        }
-    }
-
-    /// Ends the server and shows how its peers go.
-    async fn shut_down(&mut self, server: &Server) -> Result<(), Failure> {
-        let shutdown = server.shutdown();
-        tokio::pin!(shutdown);
-        let mut shown = Ok(());
-        loop {
-            tokio::select! {
-                () = &mut shutdown => return shown,
-                Some(event) = self.events.recv() => shown = shown.and(self.show(&event).map(drop)),
-            }
-        }
-    }
-
-    /// Shows what a server that is gone has left behind.
-    async fn drain(&mut self) -> Result<(), Failure> {
-        let mut shown = Ok(());
-        while let Ok(Some(event)) = timeout(LAST_EVENTS, self.events.recv()).await {
-            shown = shown.and(self.show(&event).map(drop));
-        }
-        shown
-    }
-
-    /// Counts an event and prints it. Says whether somebody still reads.
-    fn show(&mut self, event: &Event) -> Result<bool, Failure> {
-        self.tally.count(event);
-        match Record::of(event) {
-            Some(record) if self.jsonl => output::print_line(record.to_json()?),
-            Some(record) => output::print_line(record),
-            None => Ok(true),
-        }
-    }
-
-    fn summary(&self, traffic: capmux::Traffic) -> String {
-        let Tally { added, dropped, dials_failed, refused } = self.tally;
-        let time = self.start.elapsed().as_secs_f64();
-        format!(
-            "ended after {time:.1} s; peers added: {added}, dropped: {dropped}; dials failed: {dials_failed}; \
-             connections refused: {refused}; sent: {} messages, {} bytes; received: {} messages, {} bytes",
-            traffic.messages_sent, traffic.bytes_sent, traffic.messages_received, traffic.bytes_received,
-        )
-    }
-}
-
-impl Tally {
-    fn count(&mut self, event: &Event) {
-        match event {
-            Event::Added { .. } => self.added += 1,
-            Event::Dropped { .. } => self.dropped += 1,
-            Event::DialFailed { .. } => self.dials_failed += 1,
-            Event::Refused { .. } => self.refused += 1,
-            _ => {}
-        }
-    }
 }
 
 fn socket_address(text: &str) -> Result<SocketAddr, &'static str> {

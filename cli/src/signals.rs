@@ -1,4 +1,4 @@
-//! The user's wish to stop.
+//! The user's wishes: to stop, and to read the configuration again.
 
 use std::io;
 
@@ -23,6 +23,51 @@ pub(crate) fn stop() -> Result<oneshot::Receiver<()>, Failure> {
         std::process::exit(Exit::Failed as i32);
     });
     Ok(stop)
+}
+
+/// The user's wishes to read the configuration again: SIGHUP on Unix, and none elsewhere.
+///
+/// Without a configuration SIGHUP ends the process, as it does where nobody cares about it.
+pub(crate) fn reloads(has_config: bool) -> Result<Reloads, Failure> {
+    let reloads = has_config.then(hang_up).transpose();
+    let reloads =
+        reloads.map_err(|error| Failure::new(Exit::Failed, format!("cannot wait for signals to reload: {error}")))?;
+    Ok(Reloads(reloads))
+}
+
+/// What [`reloads`] returns.
+pub(crate) struct Reloads(
+    #[cfg_attr(windows, allow(dead_code, reason = "nothing is waited for there"))] Option<HangUp>,
+);
+
+impl Reloads {
+    /// Becomes ready with the next wish; several that come at once are one. Nothing is lost when it is dropped.
+    pub(crate) async fn next(&mut self) {
+        #[cfg(unix)]
+        if let Some(signal) = &mut self.0
+            && signal.recv().await.is_some()
+        {
+            return;
+        }
+        std::future::pending().await
+    }
+}
+
+#[cfg(unix)]
+type HangUp = tokio::signal::unix::Signal;
+
+#[cfg(unix)]
+fn hang_up() -> io::Result<HangUp> {
+    use tokio::signal::unix::{SignalKind, signal};
+    signal(SignalKind::hangup())
+}
+
+#[cfg(windows)]
+type HangUp = ();
+
+#[cfg(windows)]
+fn hang_up() -> io::Result<HangUp> {
+    Ok(())
 }
 
 #[cfg(unix)]

@@ -10,7 +10,7 @@ const KEY: &str = "ca634cae0d49acb401d8a4c6b6fe8c55b70d115bf400769cc1400f3258cd3
 async fn help_lists_the_commands_and_the_exit_codes() {
     let help = run(&["--help"]).await;
     assert_eq!(help.code, 0);
-    for word in ["ping", "key", "node", "demo", "bench", "completions", "man", "Exit codes"] {
+    for word in ["ping", "key", "node", "demo", "bench", "config", "completions", "man", "Exit codes"] {
         assert!(help.stdout.contains(word), "{word}: {}", help.stdout);
     }
     assert_eq!(run(&["--version"]).await.stdout, concat!("capmux ", env!("CARGO_PKG_VERSION"), "\n"));
@@ -30,6 +30,7 @@ async fn a_wrong_command_line_exits_with_2() {
         &["node", "--listen", "here"],
         &["node", "--max-peers", "0"],
         &["node", "--protocol", "eth"],
+        &["config", "--check"],
         &["key"],
         &["key", "show"],
         &["completions", "cobol"],
@@ -76,9 +77,16 @@ async fn the_manual_has_a_page_for_each_command() {
     assert_eq!(finished.code, 0);
     let pages: Vec<_> = finished.stdout.lines().filter_map(|line| line.strip_prefix(".TH ")).collect();
     let named = |name: &str| pages.iter().filter(|page| page.split(' ').next() == Some(name)).count();
-    for name in
-        ["capmux", "capmux-ping", "capmux-key", "capmux-key-generate", "capmux-node", "capmux-demo", "capmux-bench"]
-    {
+    for name in [
+        "capmux",
+        "capmux-ping",
+        "capmux-key",
+        "capmux-key-generate",
+        "capmux-node",
+        "capmux-demo",
+        "capmux-bench",
+        "capmux-config",
+    ] {
         assert_eq!(named(name), 1, "{name} in {pages:?}");
     }
 }

@@ -69,7 +69,7 @@ pub(crate) struct Node {
     pub(crate) enode: String,
     child: Child,
     lines: Lines<BufReader<ChildStdout>>,
-    stderr: ChildStderr,
+    stderr: BufReader<ChildStderr>,
 }
 
 impl Node {
@@ -77,7 +77,7 @@ impl Node {
         let args = [&["node", "--listen", "127.0.0.1:0"], args].concat();
         let mut child = command(&args).spawn().expect("it can be run");
         let mut lines = BufReader::new(child.stdout.take().expect("a pipe")).lines();
-        let stderr = child.stderr.take().expect("a pipe");
+        let stderr = BufReader::new(child.stderr.take().expect("a pipe"));
         let enode = next_line(&mut lines).await.expect("the first line is the enode");
         Self { enode, child, lines, stderr }
     }
@@ -93,6 +93,18 @@ impl Node {
         let event: serde_json::Value = serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line}"));
         assert_eq!(event["event"], name, "{line}");
         event
+    }
+
+    /// The next line on its stderr.
+    pub(crate) async fn note(&mut self) -> String {
+        let mut line = String::new();
+        timeout(PATIENCE, self.stderr.read_line(&mut line)).await.expect("a line comes").expect("text");
+        line
+    }
+
+    /// Ends it as a crash would.
+    pub(crate) async fn kill(mut self) {
+        self.child.kill().await.expect("it runs");
     }
 
     #[cfg(unix)]
@@ -119,7 +131,7 @@ impl Node {
     }
 }
 
-async fn finish(child: &mut Child, stderr: &mut ChildStderr, stdout: String) -> Finished {
+async fn finish(child: &mut Child, stderr: &mut BufReader<ChildStderr>, stdout: String) -> Finished {
     let ended = async {
         let mut text = String::new();
         stderr.read_to_string(&mut text).await.expect("text");
