@@ -67,7 +67,11 @@ pub mod p2p;
 #[cfg(feature = "net")]
 mod peer;
 #[cfg(feature = "net")]
+mod peers;
+#[cfg(feature = "net")]
 mod protocol;
+#[cfg(feature = "net")]
+mod reactor;
 mod rlp_list;
 pub mod rlpx;
 #[cfg(feature = "net")]
@@ -86,12 +90,16 @@ pub use p2p::{Capability, DisconnectReason, RateLimit};
 #[cfg(feature = "net")]
 pub use peer::{
     ByteRates, Channel, ChannelReceiver, ChannelSender, Connection, Direction, Ending, Message, Party, Peer, PeerError,
-    PeerStatus, ProtocolState, ProtocolStatus, Receipt, SendError, SetupTimes, Stage, Traffic, TrafficRates,
+    PeerStatus, ProtocolState, ProtocolStatus, Receipt, SendError, SetupTimes, SharedMessage, Stage, Traffic, TrafficRates,
 };
+#[cfg(feature = "net")]
+pub use peers::{Broadcast, Group, GroupChange, Pick, ProtocolPeers, WaitingLimits};
 #[cfg(feature = "metrics")]
 pub use prometheus_client;
 #[cfg(feature = "net")]
 pub use protocol::{BoxError, ExitPolicy, Protocol, ProtocolError, ProtocolHandler};
+#[cfg(feature = "net")]
+pub use reactor::{Reactor, ReactorEvent};
 pub use rlp;
 #[cfg(feature = "net")]
 pub use server::{Event, EventStream, Server, ServerBuilder, ServerStatus, StartError};

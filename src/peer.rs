@@ -14,6 +14,7 @@ mod scratch;
 mod send;
 pub(crate) mod setup;
 pub(crate) mod shaper;
+mod shared;
 mod status;
 mod traffic;
 mod wire;
@@ -33,8 +34,10 @@ pub use channel::{Channel, ChannelReceiver, Message};
 pub use connection::Connection;
 pub use ending::{Ending, Party, PeerError, Stage};
 pub use send::{ChannelSender, Receipt, SendError};
+pub(crate) use send::ReceiptSender;
 pub use setup::SetupTimes;
 pub use shaper::ByteRates;
+pub use shared::SharedMessage;
 pub use status::{PeerStatus, ProtocolState, ProtocolStatus};
 pub use traffic::{Traffic, TrafficRates};
 

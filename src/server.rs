@@ -23,9 +23,10 @@ pub use events::{Event, EventStream};
 pub use status::ServerStatus;
 
 use crate::node::{Enode, NodeId, NodeKey};
-use crate::p2p::{Capability, DisconnectReason};
+use crate::p2p::{Capability, DisconnectReason, Registered};
 use crate::peer::setup::Config;
 use crate::peer::{ByteRates, Counters, Ending, Peer, PeerError, Stage, Traffic};
+use crate::peers::ProtocolPeers;
 use dial::DialRequest;
 use peer_set::PeerSet;
 use switch::{Shared, Switch};
@@ -104,6 +105,15 @@ impl Server {
     /// The peer with this id, if there is one.
     pub fn peer(&self, id: &NodeId) -> Option<Peer> {
         self.shared.peers.find(id)
+    }
+
+    /// The peers of one of its protocols, the handle that [`Protocol::peers`](crate::Protocol::peers) returns; `None` when
+    /// no such protocol is registered.
+    pub fn protocol(&self, name: &str, version: u64) -> Option<ProtocolPeers> {
+        let config = &self.shared.config;
+        let is_it = |known: &&Registered| known.capability.name() == name && known.capability.version() == version;
+        let place = config.registered.iter().position(|known| is_it(&known))?;
+        Some(config.protocols[place].peers())
     }
 
     /// What has gone over all connections so far, those that are gone included.
@@ -228,13 +238,21 @@ impl Server {
     /// When the future is dropped, the shutdown goes on. Further calls wait for the same end.
     pub async fn shutdown(&self) {
         self.shared.config.shutdown.cancel();
+        self.forget_waiting();
         // The switch holds the receiver until everything has ended.
         self.requests.closed().await;
+        self.forget_waiting();
+    }
+
+    /// What waits for peers that are not connected fails.
+    fn forget_waiting(&self) {
+        self.shared.config.protocols.iter().for_each(|protocol| protocol.registry().forget_all());
     }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
         self.switch.abort();
+        self.forget_waiting();
     }
 }

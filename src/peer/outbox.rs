@@ -75,12 +75,14 @@ struct Lane {
     /// Those who wait for a place do so one behind the other.
     turn: tokio::sync::Mutex<()>,
     room: Notify,
+    /// Copies of broadcasts for which there was no place.
+    lagged: AtomicU64,
 }
 
 impl Outbox {
     /// An outbox with these queues, which writes to `wire`.
     pub(crate) fn new(limits: &[QueueLimits], chunk: Option<usize>, wire: Wire) -> Self {
-        let lane = |limits: &QueueLimits| Lane { limits: *limits, turn: <_>::default(), room: Notify::new() };
+        let lane = |limits: &QueueLimits| Lane { limits: *limits, turn: <_>::default(), room: Notify::new(), lagged: <_>::default() };
         let state = State {
             wire: Some(Box::new(wire)),
             queues: limits.iter().map(|_| Queue::default()).collect(),
@@ -121,6 +123,16 @@ impl Outbox {
         (state.queues[queue].messages.len(), state.queues[queue].bytes)
     }
 
+    /// A copy of a broadcast was not sent.
+    pub(crate) fn note_lagged(&self, queue: usize) {
+        self.lanes[queue].lagged.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How many copies of broadcasts were not sent.
+    pub(crate) fn lagged(&self, queue: usize) -> u64 {
+        self.lanes[queue].lagged.load(Ordering::Relaxed)
+    }
+
     /// How many messages were taken on and are not, or not wholly, written.
     pub(crate) fn unsent(&self) -> u64 {
         self.lock().accepted - self.written.load(Ordering::Relaxed)
@@ -145,6 +157,20 @@ impl Outbox {
             }
             room.await;
         }
+    }
+
+    /// Takes on what has waited for the peer to come, whether there is a place or not: it takes no more memory here.
+    pub(crate) fn preload(&self, lane: usize, messages: Vec<Outgoing>) {
+        let mut state = self.lock();
+        if state.close.is_some() || messages.is_empty() {
+            return;
+        }
+        state.accepted += messages.len() as u64;
+        state.queued += messages.len();
+        let queue = &mut state.queues[lane];
+        queue.bytes += messages.iter().map(|message| message.data.len()).sum::<usize>();
+        queue.messages.extend(messages);
+        self.stir(state);
     }
 
     /// Takes on a message if there is a place.
