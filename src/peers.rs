@@ -14,6 +14,7 @@ use bytes::Bytes;
 pub use broadcast::Broadcast;
 pub use group::{Group, GroupChange};
 pub use pick::Pick;
+pub(crate) use pick::choose;
 pub(crate) use registry::{Membership, Registry};
 pub use waiting::WaitingLimits;
 

@@ -19,16 +19,28 @@ pub enum Pick {
 impl ProtocolPeers {
     /// A peer that `filter` says yes to, such as one with a certain [capability](Peer::capabilities); `None` when there
     /// is none. The filter is called on this task, without a lock.
-    pub fn pick(&self, pick: Pick, mut filter: impl FnMut(&Peer) -> bool) -> Option<Peer> {
+    pub fn pick(&self, pick: Pick, filter: impl FnMut(&Peer) -> bool) -> Option<Peer> {
         let members = self.registry.members();
-        let fit = members.iter().map(|member| &member.peer).filter(|peer| filter(peer));
-        match pick {
-            Pick::Fastest => fit.min_by_key(|peer| pace(peer)).cloned(),
-            Pick::Random => {
-                let fit: Vec<_> = fit.collect();
-                let place = (!fit.is_empty()).then(|| self.registry.lock().random.usize(..fit.len()))?;
-                Some(fit[place].clone())
-            }
+        let random = |count| self.registry.lock().random.usize(..count);
+        let place = choose(pick, members.iter().map(|member| &member.peer), filter, random)?;
+        Some(members[place].peer.clone())
+    }
+}
+
+/// The place of the peer that is picked. `random` is a number below the one given, which is not 0.
+pub(crate) fn choose<'a>(
+    pick: Pick,
+    peers: impl Iterator<Item = &'a Peer>,
+    mut filter: impl FnMut(&Peer) -> bool,
+    random: impl FnOnce(usize) -> usize,
+) -> Option<usize> {
+    let fit = peers.enumerate().filter(|(_, peer)| filter(peer));
+    match pick {
+        Pick::Fastest => fit.min_by_key(|(_, peer)| pace(peer)).map(|(place, _)| place),
+        Pick::Random => {
+            let places: Vec<_> = fit.map(|(place, _)| place).collect();
+            let chosen = (!places.is_empty()).then(|| random(places.len()))?;
+            Some(places[chosen])
         }
     }
 }

@@ -366,7 +366,7 @@ async fn all_requests_fail_at_once_when_the_peer_leaves() {
     assert!(before.elapsed() < Duration::from_secs(1), "R8: at once");
     node.peer().closed().await;
     assert_eq!(node.get("a").await.unwrap(), Err(RequestError::Gone.into()));
-    assert!(node.kv.links.borrow().is_empty(), "R8 R12: what was kept for the peer is gone with it");
+    assert!(node.kv.pool.count() == 0, "R8 R12: what was kept for the peer is gone with it");
 }
 
 #[tokio::test(start_paused = true)]
