@@ -35,6 +35,7 @@
 //! | [`rlpx`] | the encryption handshake and frames: bytes in, bytes out | no |
 //! | [`p2p`] | Hello, negotiation, Ping, Pong, Disconnect: frames and the time in, events out | no |
 //! | [`Protocol`], [`Channel`], [`Peer`] | a task for each protocol and peer, bounded queues, one writer | yes |
+//! | [`ProtocolPeers`], [`Reactor`] | all peers of a protocol: by id, broadcasts, or one task for all of them | yes |
 //! | [`typed`] | messages as values of an enum, requests and answers | yes |
 //! | [`Server`] | listens, dials, limits, events | yes |
 //! | `Server::metrics_text` (feature `metrics`) | what a server counts, for Prometheus | yes |
@@ -90,7 +91,8 @@ pub use p2p::{Capability, DisconnectReason, RateLimit};
 #[cfg(feature = "net")]
 pub use peer::{
     ByteRates, Channel, ChannelReceiver, ChannelSender, Connection, Direction, Ending, Message, Party, Peer, PeerError,
-    PeerStatus, ProtocolState, ProtocolStatus, Receipt, SendError, SetupTimes, SharedMessage, Stage, Traffic, TrafficRates,
+    PeerStatus, ProtocolState, ProtocolStatus, Receipt, SendError, SetupTimes, SharedMessage, Stage, Traffic,
+    TrafficRates,
 };
 #[cfg(feature = "net")]
 pub use peers::{Broadcast, Group, GroupChange, Pick, ProtocolPeers, WaitingLimits};

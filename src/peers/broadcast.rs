@@ -52,12 +52,7 @@ impl ProtocolPeers {
     }
 
     /// [`ProtocolPeers::broadcast`] to the peers that `filter` says yes to. It is called on this task, without a lock.
-    pub fn broadcast_to(
-        &self,
-        filter: impl FnMut(&Peer) -> bool,
-        code: u64,
-        payload: impl Into<Bytes>,
-    ) -> Broadcast {
+    pub fn broadcast_to(&self, filter: impl FnMut(&Peer) -> bool, code: u64, payload: impl Into<Bytes>) -> Broadcast {
         self.broadcast_shared(&SharedMessage::new(code, payload), filter)
     }
 
