@@ -4,12 +4,14 @@ mod support;
 
 use std::sync::Arc;
 
+use bytes::Bytes;
+use capmux::p2p::Hello;
 use capmux::testing::{self, Opened, Pair, expect_message, manual, node};
 use capmux::{
     Broadcast, Channel, DisconnectReason, Group, NodeId, NodeKey, Pick, Protocol, ProtocolPeers, SendError, Server,
     SharedMessage, WaitingLimits,
 };
-use support::{dial, listening, noise, poll_once, settle, soon, start};
+use support::{dial, hello, listening, noise, poll_once, read, settle, soon, start};
 use tokio::sync::Notify;
 
 /// A peer of the node under test that is in the hands of the test.
@@ -105,6 +107,9 @@ async fn an_unknown_peer_is_a_typed_error() {
     assert!(matches!(outcome.refusal, Some(SendError::InvalidCode { code: 2, .. })), "R13");
 }
 
+/// What ends a handler.
+type End = fn(&Other, &Notify);
+
 #[tokio::test(start_paused = true)]
 async fn a_peer_is_listed_until_its_handler_has_ended_however_it_does() {
     let panic = Arc::new(Notify::new());
@@ -119,7 +124,7 @@ async fn a_peer_is_listed_until_its_handler_has_ended_however_it_does() {
         }
     });
     let peers = protocol.peers();
-    let ends: [(&str, fn(&Other, &Notify)); 4] = [
+    let ends: [(&str, End); 4] = [
         ("returned", |other, _| other.channel.try_send(0, "x").expect("there is room")),
         ("panicked", |_, panic| panic.notify_one()),
         ("disconnected", |other, _| other.pair.at_first.disconnect(DisconnectReason::Requested)),
@@ -188,6 +193,29 @@ async fn a_slow_peer_loses_its_own_copies_only_and_they_are_counted() {
         assert_eq!(expect_message(&mut slow.channel, 1).await.payload, large, "R23: and gets the rest");
     }
     slow.gets_nothing("R23").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_peer_gets_a_broadcast_in_the_form_it_reads() {
+    let (protocol, _opened) = manual("test", 1, 2);
+    let peers = protocol.peers();
+    let mut usual = Other::of(&protocol).await;
+    let (own, mut in_pieces) = manual("test", 1, 2);
+    let cut = |protocol: Protocol| node().chunk_size(1024).protocol(protocol);
+    let _pair = testing::pair(cut(own), cut(protocol.clone())).await;
+    let (_, mut in_pieces) = in_pieces.next().await;
+    let key = NodeKey::random();
+    let mut old = testing::script(node().protocol(protocol.clone()), &key).await;
+    let greeting = Hello { version: 4, ..hello(&key, &[("test", 1)]) };
+    old.connection.send_hello(&greeting).await.expect("sent");
+    old.connection.recv_hello(&key.public_key()).await.expect("the node's Hello");
+    soon(peers.wait_for(3)).await;
+    let payload = Bytes::from(vec![7; 8 * 1024]);
+    assert_eq!(peers.broadcast(1, payload.clone()), queued(3), "R23");
+    assert_eq!(expect_message(&mut usual.channel, 1).await.payload, payload, "R23: compressed");
+    assert_eq!(expect_message(&mut in_pieces, 1).await.payload, payload, "R23: in pieces");
+    let (_, data) = soon(read(&mut old.connection)).await.expect("a message");
+    assert_eq!(data, payload, "R23: plain for version 4 of the base protocol");
 }
 
 #[tokio::test(start_paused = true)]

@@ -4,7 +4,7 @@ mod support;
 
 use std::collections::HashMap;
 
-use capmux::testing::{self, Pair, manual, node};
+use capmux::testing::{self, Pair, expect_message, manual, node};
 use capmux::{Channel, DisconnectReason, NodeId, Party, Protocol, Reactor, ReactorEvent};
 use support::{poll_once, settle, soon};
 
@@ -39,34 +39,35 @@ async fn a_peer_is_added_heard_in_order_and_removed_with_the_reason() {
     for number in 0..100_u8 {
         channel.send(0, vec![number]).await.expect("sent");
     }
+    expect_added(&mut reactor, &pair).await;
+    reactor.peers().try_send(&pair.at_second.id(), 0, "to it").expect("it is a peer");
+    assert_eq!(expect_message(&mut channel, 0).await.payload, "to it", "R78");
     settle().await;
     pair.at_first.disconnect(DisconnectReason::TooManyPeers);
-    let ending = soon(pair.at_second.closed()).await;
-    // It all happened before anybody looked: a peer that nobody was told of is not told of.
-    drop(channel);
-    assert!(poll_once(reactor.recv()).await.is_none(), "R78");
-
-    (channel, _) = {
-        let (channel, pair) = other(&protocol).await;
-        expect_added(&mut reactor, &pair).await;
-        for number in 0..100_u8 {
-            channel.send(0, vec![number]).await.expect("sent");
-        }
-        reactor.peers().try_send(&pair.at_second.id(), 0, "to it").expect("it is a peer");
-        settle().await;
-        pair.at_first.disconnect(DisconnectReason::TooManyPeers);
-        for number in 0..100 {
-            assert_eq!(received(&mut reactor).await, (pair.at_second.id(), vec![number]), "R78: nothing is lost");
-        }
-        let event = next(&mut reactor).await;
-        let ReactorEvent::Removed { peer, ending, .. } = event else { panic!("R78: {event:?}") };
-        assert_eq!(peer, pair.at_second, "R78");
-        assert_eq!((ending.reason(), ending.by()), (Some(DisconnectReason::TooManyPeers), Party::Remote), "R78");
-        (channel, pair)
-    };
-    drop(channel);
-    assert_eq!(ending.by(), Party::Remote);
+    for number in 0..100 {
+        assert_eq!(received(&mut reactor).await, (pair.at_second.id(), vec![number]), "R78: nothing is lost");
+    }
+    let event = next(&mut reactor).await;
+    let ReactorEvent::Removed { peer, ending, .. } = event else { panic!("R78: {event:?}") };
+    assert_eq!(peer, pair.at_second, "R78");
+    assert_eq!((ending.reason(), ending.by()), (Some(DisconnectReason::TooManyPeers), Party::Remote), "R78");
     assert_eq!(reactor.peers().count(), 0, "R78");
+    assert!(poll_once(reactor.recv()).await.is_none(), "R78: nothing comes after it");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_came_and_went_unseen_is_not_told_of() {
+    let (protocol, mut reactor) = Reactor::new("test", 1, 1);
+    for _ in 0..3 {
+        let (channel, pair) = other(&protocol).await;
+        channel.send(0, "unheard").await.expect("sent");
+        settle().await;
+        pair.at_first.disconnect(DisconnectReason::Requested);
+        soon(pair.at_second.closed()).await;
+    }
+    assert!(poll_once(reactor.recv()).await.is_none(), "R78: neither Added nor Removed");
+    let (_channel, pair) = other(&protocol).await;
+    expect_added(&mut reactor, &pair).await;
 }
 
 #[tokio::test(start_paused = true)]
