@@ -36,6 +36,7 @@
 //! | [`p2p`] | Hello, negotiation, Ping, Pong, Disconnect: frames and the time in, events out | no |
 //! | `book` | the nodes that are known, and how it went with them | no |
 //! | [`Protocol`], [`Channel`], [`Peer`] | a task for each protocol and peer, bounded queues, one writer | yes |
+//! | [`ProtocolPeers`], [`Reactor`] | all peers of a protocol: by id, broadcasts, or one task for all of them | yes |
 //! | [`typed`] | messages as values of an enum, requests and answers | yes |
 //! | [`Transport`] | streams of bytes to other nodes: [`Tcp`], or any other | yes |
 //! | [`Server`] | listens, dials, limits, events | yes |
@@ -71,7 +72,11 @@ pub mod p2p;
 #[cfg(feature = "net")]
 mod peer;
 #[cfg(feature = "net")]
+mod peers;
+#[cfg(feature = "net")]
 mod protocol;
+#[cfg(feature = "net")]
+mod reactor;
 mod rlp_list;
 pub mod rlpx;
 #[cfg(feature = "net")]
@@ -90,13 +95,17 @@ pub use p2p::{Capability, DisconnectReason, RateLimit};
 #[cfg(feature = "net")]
 pub use peer::{
     ByteRates, Channel, ChannelReceiver, ChannelSender, Connection, Direction, Ending, FailedAttempt, Message, Party,
-    Peer, PeerError, PeerStatus, ProtocolState, ProtocolStatus, Receipt, SendError, SetupTimes, Stage, Traffic,
-    TrafficRates,
+    Peer, PeerError, PeerStatus, ProtocolState, ProtocolStatus, Receipt, SendError, SetupTimes, SharedMessage, Stage,
+    Traffic, TrafficRates,
 };
+#[cfg(feature = "net")]
+pub use peers::{Broadcast, Group, GroupChange, Pick, ProtocolPeers, WaitingLimits};
 #[cfg(feature = "metrics")]
 pub use prometheus_client;
 #[cfg(feature = "net")]
 pub use protocol::{BoxError, ExitPolicy, Protocol, ProtocolError, ProtocolHandler};
+#[cfg(feature = "net")]
+pub use reactor::{Reactor, ReactorEvent};
 pub use rlp;
 #[cfg(feature = "net")]
 pub use server::{

@@ -58,13 +58,16 @@ pub(crate) struct ProtocolMeter {
     /// From the queue into the socket, of a sample of messages.
     pub(crate) queue_times: Times,
     pub(crate) panics: AtomicU64,
+    /// Copies of broadcasts for which peers were too slow.
+    pub(crate) lagged: AtomicU64,
 }
 
 impl ProtocolMeter {
     pub(crate) fn new(capability: Capability, length: u64) -> Arc<Self> {
         let tallies = || (0..=length.min(COUNTED_CODES)).map(|_| Tally::default()).collect();
         let (sent, received) = (tallies(), tallies());
-        Arc::new(Self { capability, sent, received, queue_times: Times::default(), panics: AtomicU64::new(0) })
+        let (panics, lagged) = (AtomicU64::new(0), AtomicU64::new(0));
+        Arc::new(Self { capability, sent, received, queue_times: Times::default(), panics, lagged })
     }
 }
 

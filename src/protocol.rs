@@ -9,6 +9,7 @@ use crate::p2p::{Capability, InvalidCapability, MAX_MESSAGE_SIZE, MAX_TIMEOUT, R
 use crate::peer::inbox::InboxLimits;
 use crate::peer::outbox::QueueLimits;
 use crate::peer::{Channel, Peer, ProtocolState};
+use crate::peers::{ProtocolPeers, Registry};
 
 /// An error of any kind, where user code meets ours.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -63,6 +64,7 @@ pub struct Protocol {
     exit: ExitPolicy,
     peer_info: Option<PeerInfo>,
     node_info: Option<NodeInfo>,
+    peers: ProtocolPeers,
     handler: Arc<dyn ErasedHandler>,
 }
 
@@ -106,6 +108,7 @@ impl Protocol {
             exit: ExitPolicy::EndPeer,
             peer_info: None,
             node_info: None,
+            peers: ProtocolPeers::default(),
             handler: Arc::new(handler),
         }
     }
@@ -198,6 +201,23 @@ impl Protocol {
     pub fn node_info(mut self, info: impl Fn() -> String + Send + Sync + 'static) -> Self {
         self.node_info = Some(Arc::new(info));
         self
+    }
+
+    /// Lists the peers in a handle that exists already: one that the handler holds, or that of another version of the
+    /// protocol. The versions of one protocol may share a handle, but no two protocols should.
+    pub fn with_peers(mut self, peers: &ProtocolPeers) -> Self {
+        self.peers = peers.clone();
+        self
+    }
+
+    /// The peers that the protocol runs with, at all servers that it is registered at. The handle can be had before the
+    /// protocol is registered, and afterwards from [`Server::protocol`](crate::Server::protocol).
+    pub fn peers(&self) -> ProtocolPeers {
+        self.peers.clone()
+    }
+
+    pub(crate) fn registry(&self) -> &Arc<Registry> {
+        self.peers.registry()
     }
 
     /// What the base protocol has to know of it.

@@ -38,4 +38,7 @@ pub use handshake::{Established, HandshakeError, HandshakeRandom, Initiator, MAX
 pub use snappy::{Compressor, Decompressor, SnappyError, max_compressed_len};
 
 #[cfg(test)]
+pub(crate) use snappy::COMPRESSIONS;
+
+#[cfg(test)]
 mod vectors;

@@ -37,9 +37,10 @@ pub use start_error::StartError;
 pub use status::ServerStatus;
 
 use crate::node::{Address, Enode, NodeAddr, NodeId, NodeKey};
-use crate::p2p::{Capability, DisconnectReason};
+use crate::p2p::{Capability, DisconnectReason, Registered};
 use crate::peer::setup::Config;
 use crate::peer::{ByteRates, Counters, Ending, Peer, PeerError, Stage, Traffic};
+use crate::peers::ProtocolPeers;
 use crate::transport::BoxedListener;
 use dial::DialRequest;
 use events::Emitter;
@@ -132,6 +133,15 @@ impl Server {
     /// The peer with this id, if there is one.
     pub fn peer(&self, id: &NodeId) -> Option<Peer> {
         self.shared.peers.find(id)
+    }
+
+    /// The peers of one of its protocols, the handle that [`Protocol::peers`](crate::Protocol::peers) returns; `None` when
+    /// no such protocol is registered.
+    pub fn protocol(&self, name: &str, version: u64) -> Option<ProtocolPeers> {
+        let config = &self.shared.config;
+        let is_it = |known: &&Registered| known.capability.name() == name && known.capability.version() == version;
+        let place = config.registered.iter().position(|known| is_it(&known))?;
+        Some(config.protocols[place].peers())
     }
 
     /// What has gone over all connections so far, those that are gone included.
@@ -264,8 +274,15 @@ impl Server {
     /// When the future is dropped, the shutdown goes on. Further calls wait for the same end.
     pub async fn shutdown(&self) {
         self.shared.config.shutdown.cancel();
+        self.forget_waiting();
         // The switch holds the receiver until everything has ended.
         self.requests.closed().await;
+        self.forget_waiting();
+    }
+
+    /// What waits for peers that are not connected fails.
+    fn forget_waiting(&self) {
+        self.shared.config.protocols.iter().for_each(|protocol| protocol.registry().forget_all());
     }
 }
 
@@ -282,5 +299,6 @@ fn reachable(mut address: SocketAddr) -> SocketAddr {
 impl Drop for Server {
     fn drop(&mut self) {
         self.switch.abort();
+        self.forget_waiting();
     }
 }

@@ -118,6 +118,10 @@
 //! undecoded; [`MAX_LATE`] such ids are remembered, and of earlier ones the number. When the channel is received from no
 //! longer, which is so when the peer is gone and all it said is read, every request fails with [`RequestError::Gone`].
 //!
+//! # Requests to any peer
+//! [`RequestPool::request`] asks one of the peers that have joined the pool, the fastest or any, and asks another one
+//! when that does not answer in time or goes.
+//!
 //! # What ends a peer
 //! What a peer does wrong is a [`Breach`]. A handler that returns it, as the `?` above does, ends that peer alone with
 //! [`SubprotocolError`](crate::DisconnectReason::SubprotocolError). An answer is refused by its id alone, before
@@ -130,6 +134,7 @@
 
 mod breach;
 mod channel;
+mod pool;
 mod requests;
 
 use std::fmt;
@@ -139,6 +144,7 @@ use rlp::{Decodable, DecoderError, Encodable, Rlp, RlpStream};
 
 pub use breach::Breach;
 pub use channel::{TypedChannel, TypedReceiver, TypedSender};
+pub use pool::{Attempts, PoolMembership, RequestPool, Unanswered};
 pub use requests::{MAX_LATE, RequestError};
 
 use crate::peer::{Channel, Peer};

@@ -185,8 +185,10 @@ mod signals {
         let others = ["echo", "gossip", "kv"].map(|name| (name, visitor(name)));
         for (name, server) in others {
             let server = server.await;
-            let peer =
-                server.dial(&node.enode.parse::<capmux::Enode>().unwrap()).await.unwrap_or_else(|error| panic!("{name}: {error}"));
+            let peer = server
+                .dial(&node.enode.parse::<capmux::Enode>().unwrap())
+                .await
+                .unwrap_or_else(|error| panic!("{name}: {error}"));
             node.event("added").await;
             peer.disconnect(DisconnectReason::Requested);
             node.event("dropped").await;

@@ -20,6 +20,7 @@ pub(crate) fn encode(encoder: DescriptorEncoder<'_>, meters: &Meters, traffic: T
     page.ends(&meters.ends)?;
     page.traffic(traffic)?;
     page.messages(&meters.protocols)?;
+    page.lagged(&meters.protocols)?;
     page.times(meters)?;
     page.panics(meters)
 }
@@ -85,6 +86,14 @@ impl Page<'_> {
         let mut bytes = self.family("message", help, Some(&Unit::Bytes), MetricType::Counter)?;
         for protocol in protocols {
             each_code(protocol, |labels, tally| count(&mut bytes, labels, read(&tally.bytes)))?;
+        }
+        Ok(())
+    }
+
+    fn lagged(&mut self, protocols: &[std::sync::Arc<ProtocolMeter>]) -> fmt::Result {
+        let mut lagged = self.counters("broadcast_lagged", "Copies of broadcasts that peers were too slow for")?;
+        for protocol in protocols {
+            count(&mut lagged, [("protocol", &*protocol.capability.to_string())], read(&protocol.lagged))?;
         }
         Ok(())
     }

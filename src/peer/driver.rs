@@ -191,10 +191,12 @@ fn start_handlers(
             is_compressed: session.is_compressed(),
             chunk,
             timeout: protocol.send_limit(),
+            meter: meters[place].clone(),
         });
+        let membership = protocol.registry().join(Peer::new(peer.clone()), sender.clone());
         let channel = Channel::new(sender, ChannelReceiver::new(inboxes[place].clone()));
         let handler = protocol.handler().run(Peer::new(peer.clone()), channel);
-        handlers.spawn(handler, meters[place].clone(), protocol.exit());
+        handlers.spawn(handler, membership, meters[place].clone(), protocol.exit());
     }
     handlers
 }

@@ -9,6 +9,7 @@ use tokio::time::{Instant, timeout_at};
 use super::ending::PeerError;
 use crate::metrics::ProtocolMeter;
 use crate::p2p::Capability;
+use crate::peers::Membership;
 use crate::protocol::{BoxError, ExitPolicy, HandlerFuture};
 
 type HandlerResult = Result<(), BoxError>;
@@ -36,8 +37,18 @@ struct Running {
 }
 
 impl Handlers {
-    pub(super) fn spawn(&mut self, handler: HandlerFuture, meter: Arc<ProtocolMeter>, exit: ExitPolicy) {
-        let task = self.tasks.spawn(handler);
+    /// Runs a handler, whose peer is a member of the protocol's peers until it has ended, however it does.
+    pub(super) fn spawn(
+        &mut self,
+        handler: HandlerFuture,
+        membership: Membership,
+        meter: Arc<ProtocolMeter>,
+        exit: ExitPolicy,
+    ) {
+        let task = self.tasks.spawn(async move {
+            let _membership = membership;
+            handler.await
+        });
         self.running.push(Running { task, meter, exit });
     }
 

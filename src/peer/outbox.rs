@@ -3,6 +3,7 @@
 //! One task at a time owns the [`Wire`]: the writer while there is much to write, and otherwise whoever has a lone message,
 //! which then leaves without a task in between.
 
+mod lent;
 mod queue;
 mod state;
 
@@ -21,6 +22,7 @@ use super::ending::PeerError;
 use super::send::SendError;
 use super::wire::{Wire, Written};
 use crate::p2p::{BaseMessage, DisconnectReason};
+use lent::{Lent, Waiting};
 use queue::Queue;
 pub(crate) use queue::{FRAME, Outgoing, Piece, QueueLimits, Work};
 use state::State;
@@ -75,12 +77,19 @@ struct Lane {
     /// Those who wait for a place do so one behind the other.
     turn: tokio::sync::Mutex<()>,
     room: Notify,
+    /// Copies of broadcasts for which there was no place.
+    lagged: AtomicU64,
 }
 
 impl Outbox {
     /// An outbox with these queues, which writes to `wire`.
     pub(crate) fn new(limits: &[QueueLimits], chunk: Option<usize>, wire: Wire) -> Self {
-        let lane = |limits: &QueueLimits| Lane { limits: *limits, turn: <_>::default(), room: Notify::new() };
+        let lane = |limits: &QueueLimits| Lane {
+            limits: *limits,
+            turn: <_>::default(),
+            room: Notify::new(),
+            lagged: <_>::default(),
+        };
         let state = State {
             wire: Some(Box::new(wire)),
             queues: limits.iter().map(|_| Queue::default()).collect(),
@@ -121,6 +130,16 @@ impl Outbox {
         (state.queues[queue].messages.len(), state.queues[queue].bytes)
     }
 
+    /// A copy of a broadcast was not sent.
+    pub(crate) fn note_lagged(&self, queue: usize) {
+        self.lanes[queue].lagged.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How many copies of broadcasts were not sent.
+    pub(crate) fn lagged(&self, queue: usize) -> u64 {
+        self.lanes[queue].lagged.load(Ordering::Relaxed)
+    }
+
     /// How many messages were taken on and are not, or not wholly, written.
     pub(crate) fn unsent(&self) -> u64 {
         self.lock().accepted - self.written.load(Ordering::Relaxed)
@@ -145,6 +164,20 @@ impl Outbox {
             }
             room.await;
         }
+    }
+
+    /// Takes on what has waited for the peer to come, whether there is a place or not: it takes no more memory here.
+    pub(crate) fn preload(&self, lane: usize, messages: Vec<Outgoing>) {
+        let mut state = self.lock();
+        if state.close.is_some() || messages.is_empty() {
+            return;
+        }
+        state.accepted += messages.len() as u64;
+        state.queued += messages.len();
+        let queue = &mut state.queues[lane];
+        queue.bytes += messages.iter().map(|message| message.data.len()).sum::<usize>();
+        queue.messages.extend(messages);
+        self.stir(state);
     }
 
     /// Takes on a message if there is a place.
@@ -359,70 +392,5 @@ pub(super) enum Next {
 impl fmt::Debug for Outbox {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Outbox").field("lanes", &self.lanes).finish_non_exhaustive()
-    }
-}
-
-/// A sender that waits for a place.
-struct Waiting<'a> {
-    outbox: &'a Outbox,
-    queue: usize,
-}
-
-impl<'a> Waiting<'a> {
-    fn new(outbox: &'a Outbox, queue: usize) -> Self {
-        outbox.lock().queues[queue].waiting += 1;
-        Self { outbox, queue }
-    }
-}
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        self.outbox.lock().queues[self.queue].waiting -= 1;
-    }
-}
-
-/// The wire, which is given back when this is dropped.
-pub(super) struct Lent<'a> {
-    outbox: &'a Outbox,
-    wire: Option<Box<Wire>>,
-    /// It was lent in the middle of a panic, to something that sends when it is dropped.
-    in_panic: bool,
-}
-
-impl<'a> Lent<'a> {
-    fn new(outbox: &'a Outbox, wire: Box<Wire>) -> Self {
-        Self { outbox, wire: Some(wire), in_panic: std::thread::panicking() }
-    }
-
-    pub(super) fn wire(&mut self) -> &mut Wire {
-        self.wire.as_mut().expect("it is there until this is dropped")
-    }
-}
-
-impl Drop for Lent<'_> {
-    fn drop(&mut self) {
-        let Some(mut wire) = self.wire.take() else { return };
-        if std::thread::panicking() && !self.in_panic {
-            wire.failed = Some(PeerError::Internal);
-        }
-        if wire.is_idle() {
-            wire.rest();
-        } else {
-            wire.watch_lone();
-        }
-        let is_done = wire.is_idle() && wire.failed.is_none();
-        let mut state = self.outbox.lock();
-        if state.is_over {
-            drop(state);
-            return;
-        }
-        state.wire = Some(wire);
-        let now = Instant::now();
-        state.last_write = Some(now);
-        if (!is_done || state.has_work()) && state.woken.is_none() {
-            state.woken = Some(now);
-            drop(state);
-            self.outbox.wake.notify_one();
-        }
     }
 }

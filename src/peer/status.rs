@@ -64,6 +64,8 @@ pub struct ProtocolStatus {
     pub queue_messages: usize,
     /// Their size, in bytes.
     pub queue_bytes: usize,
+    /// Copies of broadcasts that were not sent, because there was no place in the queue.
+    pub lagged: u64,
 }
 
 /// What a protocol says of one of its peers.
@@ -119,7 +121,7 @@ fn protocol_status(peer: &Peer, place: usize) -> ProtocolStatus {
     let inbox = links.and_then(|links| links.inboxes[place].upgrade());
     let outbox = links.map_or_else(Weak::new, |links| links.outbox.clone()).upgrade();
     let (inbox_messages, inbox_bytes) = inbox.map_or((0, 0), |inbox| inbox.load());
-    let (queue_messages, queue_bytes) = outbox.map_or((0, 0), |outbox| outbox.load(place));
+    let (queue_messages, queue_bytes) = outbox.as_ref().map_or((0, 0), |outbox| outbox.load(place));
     ProtocolStatus {
         capability: peer.inner.shared[place].clone(),
         state: peer.inner.protocols[place].state_of(peer),
@@ -127,5 +129,6 @@ fn protocol_status(peer: &Peer, place: usize) -> ProtocolStatus {
         inbox_bytes,
         queue_messages,
         queue_bytes,
+        lagged: outbox.map_or(0, |outbox| outbox.lagged(place)),
     }
 }

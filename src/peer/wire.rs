@@ -245,7 +245,9 @@ impl Wire {
 
     fn seal(&mut self, lane: usize, message: Outgoing) -> Result<(), PeerError> {
         let before = self.frames.buffer.len();
-        if message.is_final {
+        if let Some(shared) = &message.shared {
+            self.frames.encoder.seal_plain(message.id, shared.compressed(), &mut self.frames.buffer)?;
+        } else if message.is_final {
             self.frames.encoder.seal_plain(message.id, &message.data, &mut self.frames.buffer)?;
         } else {
             self.frames.encoder.message(message.id, &message.data, &mut self.frames.buffer)?;

@@ -39,6 +39,12 @@ thread_local! {
     static ENCODER: RefCell<snap::raw::Encoder> = RefCell::new(snap::raw::Encoder::new());
 }
 
+#[cfg(test)]
+thread_local! {
+    /// How many messages this thread has compressed.
+    pub(crate) static COMPRESSIONS: std::cell::Cell<u64> = const { std::cell::Cell::new(0) };
+}
+
 /// Compresses messages. It holds no memory: each thread keeps what it works with, at most 34 KiB.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Compressor(());
@@ -46,6 +52,8 @@ pub struct Compressor(());
 impl Compressor {
     /// Appends the compressed form of `data`, at most 2^32 - 1 bytes, to `out`.
     pub fn compress(&mut self, data: &[u8], out: &mut BytesMut) {
+        #[cfg(test)]
+        COMPRESSIONS.set(COMPRESSIONS.get() + 1);
         let start = out.len();
         out.resize(start + snap::raw::max_compress_len(data.len()), 0);
         let length = ENCODER.with_borrow_mut(|encoder| encoder.compress(data, &mut out[start..]));

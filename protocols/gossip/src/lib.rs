@@ -25,14 +25,14 @@
 //! Name `gossip`, version 1, one code. Code 0 is a nonce of 8 bytes, which tells equal payloads apart, and the payload. A
 //! message is known by the Keccak-256 of all of it, so that nobody can pass off one message under the id of another.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashSet, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
-use capmux::{BoxError, Channel, ChannelSender, DisconnectReason, NodeId, Peer, Protocol, SendError};
+use capmux::{BoxError, Broadcast, Channel, DisconnectReason, NodeId, Peer, Protocol, ProtocolPeers};
 use sha3::{Digest, Keccak256};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 
 const MESSAGE: u64 = 0;
 const NONCE: usize = 8;
@@ -77,9 +77,7 @@ struct Node {
     max_seen: usize,
     /// The ids of the latest messages, and their order, oldest first.
     seen: Mutex<(HashSet<Id>, VecDeque<Id>)>,
-    connections: AtomicU64,
-    /// The connections whose handlers run. A watch, so that an application can wait for them.
-    peers: watch::Sender<HashMap<u64, ChannelSender>>,
+    peers: ProtocolPeers,
     lagged: AtomicU64,
 }
 
@@ -95,9 +93,10 @@ impl Gossip {
         let node = Node { max_payload: settings.max_payload, max_seen: settings.seen, ..Node::default() };
         let node = Arc::new(node);
         let gossip = Self { node: node.clone() };
+        let peers = node.peers.clone();
         let run = move |peer, channel| serve(node.clone(), sender.clone(), peer, channel);
         let limit = settings.max_payload.saturating_add(NONCE);
-        (Protocol::from_fn("gossip", 1, 1, run).max_message_size(limit), gossip, deliveries)
+        (Protocol::from_fn("gossip", 1, 1, run).max_message_size(limit).with_peers(&peers), gossip, deliveries)
     }
 
     /// Sends a payload to all peers, which pass it on. It does not come back. Peers whose queue is full miss it.
@@ -109,7 +108,7 @@ impl Gossip {
         let nonce = getrandom::u64().expect("the operating system has randomness");
         let message = Bytes::from([&nonce.to_be_bytes(), payload].concat());
         self.node.is_new(&message);
-        self.node.relay(&message, None);
+        self.node.count(&self.node.peers.broadcast(MESSAGE, message));
         Ok(())
     }
 
@@ -121,9 +120,7 @@ impl Gossip {
     /// Waits until there are at least so many peers to send to: shortly after as many connections were made. It is
     /// cancel-safe.
     pub async fn wait_for_peers(&self, count: usize) {
-        let mut peers = self.node.peers.subscribe();
-        // The sender lives as long as `self`.
-        let _ = peers.wait_for(|peers| peers.len() >= count).await;
+        self.node.peers.wait_for(count).await;
     }
 }
 
@@ -134,16 +131,13 @@ async fn serve(
     peer: Peer,
     mut channel: Channel,
 ) -> Result<(), BoxError> {
-    let connection = node.connections.fetch_add(1, Ordering::Relaxed);
-    node.peers.send_modify(|peers| drop(peers.insert(connection, channel.sender())));
-    let _registration = Registration { node: node.clone(), connection };
     while let Some(message) = channel.recv().await {
         let payload = message.payload.slice_ref(message.payload.get(NONCE..).ok_or(DisconnectReason::ProtocolError)?);
         // The place comes first: a handler that is cancelled while it waits has not marked the message as seen, and
         // another peer's copy is delivered.
         let place = deliveries.reserve().await;
         if node.is_new(&message.payload) {
-            node.relay(&message.payload, Some(connection));
+            node.count(&node.peers.broadcast_except(&peer.id(), MESSAGE, message.payload));
             if let Ok(place) = place {
                 place.send(Delivery { from: peer.id(), payload });
             }
@@ -167,26 +161,8 @@ impl Node {
         is_new
     }
 
-    /// Sends a message to all peers but the one on connection `from`. They share its bytes.
-    fn relay(&self, message: &Bytes, from: Option<u64>) {
-        for (_, peer) in self.peers.borrow().iter().filter(|(connection, _)| Some(**connection) != from) {
-            // A peer that is gone needs no copy.
-            if peer.try_send(MESSAGE, message.clone()) == Err(SendError::Full) {
-                self.lagged.fetch_add(1, Ordering::Relaxed);
-            }
-        }
-    }
-}
-
-/// Makes a peer one to relay to as long as its handler runs: also when the handler is cancelled or panics.
-struct Registration {
-    node: Arc<Node>,
-    connection: u64,
-}
-
-impl Drop for Registration {
-    fn drop(&mut self) {
-        self.node.peers.send_modify(|peers| drop(peers.remove(&self.connection)));
+    fn count(&self, sent: &Broadcast) {
+        self.lagged.fetch_add(sent.lagged as u64, Ordering::Relaxed);
     }
 }
 

@@ -49,13 +49,11 @@
 mod store;
 mod wire;
 
-use std::collections::HashMap;
 use std::time::Duration;
 
 use bytes::Bytes;
-use capmux::typed::{self, Asked, Request, RequestError, TypedChannel, TypedSender};
-use capmux::{BoxError, NodeId, Peer, Protocol};
-use tokio::sync::watch;
+use capmux::typed::{self, Asked, Request, RequestError, RequestPool, TypedChannel};
+use capmux::{BoxError, Peer, Protocol};
 
 pub use store::Store;
 use wire::{Get, Key, Keys, KvMessage, List, Put, Value};
@@ -99,26 +97,16 @@ impl Default for Settings {
 pub struct Kv {
     timeout: Duration,
     store: Store,
-    links: Links,
-}
-
-/// The peers whose handlers run. A watch, so that a request can wait for a handler that is about to start.
-type Links = watch::Sender<HashMap<NodeId, Link>>;
-
-/// A peer that can be asked.
-#[derive(Debug, Clone)]
-struct Link {
-    peer: Peer,
-    sender: TypedSender<KvMessage>,
+    pool: RequestPool<KvMessage>,
 }
 
 impl Kv {
     /// A protocol to be registered at one server, and the client to use there, which has the store that peers are
     /// answered from.
     pub fn new(settings: Settings) -> (Protocol, Self) {
-        let (links, store) = (Links::default(), Store::new(settings.max_entries));
-        let kv = Self { timeout: settings.timeout, store: store.clone(), links: links.clone() };
-        let run = move |peer, channel| serve(Registration::new(links.clone(), peer, &channel), store.clone(), channel);
+        let (pool, store) = (RequestPool::new(), Store::new(settings.max_entries));
+        let kv = Self { timeout: settings.timeout, store: store.clone(), pool: pool.clone() };
+        let run = move |peer, channel| serve(pool.clone(), store.clone(), peer, channel);
         (typed::protocol(NAME, 1, run).max_message_size(MAX_BODY_SIZE), kv)
     }
 
@@ -165,25 +153,23 @@ impl Kv {
         if !peer.shared_capabilities().iter().any(|shared| shared.name() == NAME) {
             return Err(KvError::NotShared);
         }
-        let asked = async { self.link(peer).await?.sender.request(request, self.timeout).await };
+        let asked = async {
+            let sender = self.pool.sender(peer).await.ok_or(RequestError::Gone)?;
+            sender.request(request, self.timeout).await
+        };
         let answer = tokio::time::timeout(self.timeout, asked).await;
         Ok(answer.unwrap_or(Err(RequestError::Timeout { limit: self.timeout }))?)
-    }
-
-    /// Finds the link to a peer, waiting for its handler to start: that is shortly after the connection is a peer.
-    async fn link(&self, peer: &Peer) -> Result<Link, RequestError> {
-        let mut links = self.links.subscribe();
-        let find = |links: &HashMap<_, Link>| links.get(&peer.id()).filter(|link| link.peer == *peer).cloned();
-        tokio::select! {
-            biased;
-            Ok(links) = links.wait_for(|links| find(links).is_some()) => find(&links).ok_or(RequestError::Gone),
-            _ = peer.closed() => Err(RequestError::Gone),
-        }
     }
 }
 
 /// What runs with each peer.
-async fn serve(_link: Registration, store: Store, mut channel: TypedChannel<KvMessage>) -> Result<(), BoxError> {
+async fn serve(
+    pool: RequestPool<KvMessage>,
+    store: Store,
+    peer: Peer,
+    mut channel: TypedChannel<KvMessage>,
+) -> Result<(), BoxError> {
+    let _membership = pool.join(&peer, channel.sender());
     while let Some(message) = channel.recv().await? {
         match message {
             KvMessage::Get(Asked { id, request: Get(Key(key)) }) => {
@@ -199,31 +185,6 @@ async fn serve(_link: Registration, store: Store, mut channel: TypedChannel<KvMe
         }
     }
     Ok(())
-}
-
-/// Makes a peer known as long as its handler runs: also when the handler is cancelled.
-struct Registration {
-    links: Links,
-    peer: Peer,
-}
-
-impl Registration {
-    fn new(links: Links, peer: Peer, channel: &TypedChannel<KvMessage>) -> Self {
-        let link = Link { peer: peer.clone(), sender: channel.sender() };
-        links.send_modify(|links| drop(links.insert(peer.id(), link)));
-        Self { links, peer }
-    }
-}
-
-impl Drop for Registration {
-    fn drop(&mut self) {
-        self.links.send_modify(|links| {
-            // A later connection with the same node may have taken the place.
-            if links.get(&self.peer.id()).is_some_and(|link| link.peer == self.peer) {
-                links.remove(&self.peer.id());
-            }
-        });
-    }
 }
 
 fn key(key: Bytes) -> Result<Key, InvalidEntry> {

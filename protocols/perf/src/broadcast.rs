@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::BytesMut;
 use capmux::p2p::{Hello, MessageEncoder, P2P_VERSION};
 use capmux::rlpx::{Established, HandshakeRandom, Initiator, Step};
-use capmux::{Capability, Enode, NodeKey, PeerError, Server, connect_tcp};
+use capmux::{Capability, Enode, NodeKey, PeerError, Server, SharedMessage, connect_tcp};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
@@ -74,8 +74,10 @@ impl Broadcaster {
         let opened = take(&mut self.channels, self.peers).await?;
         let sending = tokio::spawn(async move {
             loop {
+                // A broadcast that waits for all: the measure is what each copy costs, and none may be lost.
+                let message = SharedMessage::new(DATA, payload.clone());
                 for peer in &opened {
-                    peer.channel.send(DATA, payload.clone()).await?;
+                    peer.channel.sender().send_shared(&message).await?;
                 }
             }
         });

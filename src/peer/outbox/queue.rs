@@ -1,12 +1,14 @@
 //! One protocol's queue, and what is taken from it to be sealed.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use tokio::time::Instant;
 
 use crate::p2p::{BaseMessage, MessageId};
 use crate::peer::send::ReceiptSender;
+use crate::peer::shared::SharedBody;
 use crate::rlpx::FRAME_OVERHEAD;
 
 /// What is reckoned with for a frame beyond the data in it: its overhead, the id and the padding.
@@ -20,6 +22,8 @@ pub(crate) struct Outgoing {
     pub(crate) data: Bytes,
     /// Compressed already, or not to be.
     pub(crate) is_final: bool,
+    /// The same data with its compressed form, which is sealed in its place.
+    pub(crate) shared: Option<Arc<SharedBody>>,
     pub(crate) receipt: Option<ReceiptSender>,
     /// When it was queued, for those whose time is taken.
     pub(crate) queued: Option<Instant>,

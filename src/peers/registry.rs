@@ -1,0 +1,149 @@
+//! Which peers a protocol runs with, and what waits for others.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::watch;
+
+use super::waiting::Waiting;
+use crate::node::NodeId;
+use crate::peer::{ChannelSender, Peer};
+
+/// A peer that the protocol runs with.
+#[derive(Debug)]
+pub(crate) struct Member {
+    pub(super) peer: Peer,
+    pub(super) sender: ChannelSender,
+}
+
+/// The peers of a moment: one for each node, by id.
+pub(super) type Members = Arc<[Arc<Member>]>;
+
+pub(crate) struct Registry {
+    state: Mutex<State>,
+    count: watch::Sender<usize>,
+}
+
+pub(super) struct State {
+    /// By the order in which they came, where a node has several.
+    members: BTreeMap<(NodeId, u64), Arc<Member>>,
+    /// How many nodes they are.
+    nodes: usize,
+    next: u64,
+    /// `members` as it is handed out, until the next change.
+    snapshot: Option<Members>,
+    pub(super) waiting: Waiting,
+    pub(super) random: fastrand::Rng,
+}
+
+impl Registry {
+    pub(super) fn seeded(seed: u64) -> Self {
+        let random = fastrand::Rng::with_seed(seed);
+        let (members, waiting) = (BTreeMap::new(), Waiting::default());
+        let state = State { members, nodes: 0, next: 0, snapshot: None, waiting, random };
+        Self { state: Mutex::new(state), count: watch::Sender::new(0) }
+    }
+
+    /// Lists a peer until what is returned is dropped. What has waited for it is queued before anybody can send.
+    pub(crate) fn join(self: &Arc<Self>, peer: Peer, sender: ChannelSender) -> Membership {
+        let id = peer.id();
+        let member = Arc::new(Member { peer, sender });
+        let place = loop {
+            let mut state = self.lock();
+            let Some(backlog) = state.waiting.take(&id) else {
+                let place = (id, state.next);
+                state.next += 1;
+                state.nodes += usize::from(state.find(&id).is_none());
+                state.members.insert(place, member);
+                state.snapshot = None;
+                break place;
+            };
+            drop(state);
+            member.sender.preload(backlog.into_iter());
+        };
+        self.tell_count();
+        Membership { registry: self.clone(), place }
+    }
+
+    /// The peers of this moment.
+    pub(super) fn members(&self) -> Members {
+        let mut state = self.lock();
+        let State { members, snapshot, .. } = &mut *state;
+        snapshot.get_or_insert_with(|| latest(members)).clone()
+    }
+
+    /// How many nodes they are.
+    pub(super) fn count(&self) -> usize {
+        self.lock().nodes
+    }
+
+    pub(super) fn find(&self, id: &NodeId) -> Option<Arc<Member>> {
+        self.lock().find(id).cloned()
+    }
+
+    pub(super) async fn wait_until(&self, mut is_it: impl FnMut(usize) -> bool) {
+        let mut count = self.count.subscribe();
+        // The sender lives as long as `self`.
+        let _ = count.wait_for(|count| is_it(*count)).await;
+    }
+
+    fn leave(&self, place: (NodeId, u64)) {
+        let mut state = self.lock();
+        let left = state.members.remove(&place);
+        state.nodes -= usize::from(state.find(&place.0).is_none());
+        let snapshot = state.snapshot.take();
+        drop(state);
+        drop((left, snapshot));
+        self.tell_count();
+    }
+
+    /// Tells the number that there is now, whichever of several changes is told of first.
+    fn tell_count(&self) {
+        self.count.send_if_modified(|count| {
+            let now = self.count();
+            std::mem::replace(count, now) != now
+        });
+    }
+
+    /// No code that can panic runs under the lock.
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// The latest connection to a node.
+    pub(super) fn find(&self, id: &NodeId) -> Option<&Arc<Member>> {
+        self.members.range((*id, 0)..=(*id, u64::MAX)).next_back().map(|(_, member)| member)
+    }
+}
+
+/// Of each node the latest connection.
+fn latest(members: &BTreeMap<(NodeId, u64), Arc<Member>>) -> Members {
+    let mut ordered = members.iter().peekable();
+    let mut latest = Vec::with_capacity(members.len());
+    while let Some(((id, _), member)) = ordered.next() {
+        if ordered.peek().is_none_or(|((next, _), _)| next != id) {
+            latest.push(member.clone());
+        }
+    }
+    latest.into()
+}
+
+impl Default for Registry {
+    fn default() -> Self {
+        Self::seeded(getrandom::u64().expect("the operating system has randomness"))
+    }
+}
+
+/// A peer's place among those of a protocol, which it has as long as this lives.
+pub(crate) struct Membership {
+    registry: Arc<Registry>,
+    place: (NodeId, u64),
+}
+
+impl Drop for Membership {
+    fn drop(&mut self) {
+        self.registry.leave(self.place);
+    }
+}

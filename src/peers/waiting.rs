@@ -1,0 +1,131 @@
+//! Messages for peers that are not connected yet.
+
+use std::collections::{HashMap, VecDeque};
+
+use bytes::Bytes;
+
+use super::ProtocolPeers;
+use super::registry::Registry;
+use crate::node::NodeId;
+use crate::peer::{Receipt, ReceiptSender, SendError};
+
+/// How much waits for peers that are not connected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WaitingLimits {
+    /// For how many peers messages wait. Default 256.
+    pub peers: usize,
+    /// How many messages wait for each. Default 1,000.
+    pub messages: usize,
+    /// How many bytes wait for each; a single message may be larger. Default 1 MiB.
+    pub bytes: usize,
+}
+
+impl Default for WaitingLimits {
+    fn default() -> Self {
+        Self { peers: 256, messages: 1_000, bytes: 1024 * 1024 }
+    }
+}
+
+impl ProtocolPeers {
+    /// Sends a message to a peer when it is connected: at once if it is, and else when it comes, ahead of everything
+    /// that is sent to it afterwards and first in, first out. It dials nobody.
+    ///
+    /// The receipt tells when the message is in the socket. It fails with [`SendError::Displaced`] when newer messages
+    /// exceed the [limits](ProtocolPeers::set_waiting_limits), the oldest first; with [`SendError::NeverConnected`] when
+    /// the server is shut down or the peer is [forgotten](ProtocolPeers::forget) before it comes; and when it has
+    /// come, as any message does.
+    ///
+    /// # Errors
+    /// [`SendError::TooManyAwaited`], and [`SendError::Full`] and others when the peer is connected.
+    pub fn send_later(&self, id: &NodeId, code: u64, payload: impl Into<Bytes>) -> Result<Receipt, SendError> {
+        let (sender, receipt) = Receipt::new();
+        let payload = payload.into();
+        let mut state = self.registry.lock();
+        if let Some(member) = state.find(id).cloned() {
+            drop(state);
+            member.sender.try_send_for(code, payload, sender)?;
+            return Ok(receipt);
+        }
+        let displaced = state.waiting.push(id, Entry { code, payload, receipt: sender })?;
+        drop(state);
+        displaced.into_iter().for_each(|entry| entry.receipt.failed(SendError::Displaced));
+        Ok(receipt)
+    }
+
+    /// Drops what waits for a peer that is expected no longer, and returns how many messages that were.
+    pub fn forget(&self, id: &NodeId) -> usize {
+        let forgotten = self.registry.lock().waiting.queues.remove(id);
+        forgotten.map_or(0, |queue| fail(queue.entries))
+    }
+
+    /// How many messages wait for a peer that is not connected.
+    pub fn waiting(&self, id: &NodeId) -> usize {
+        self.registry.lock().waiting.queues.get(id).map_or(0, |queue| queue.entries.len())
+    }
+
+    /// Sets how much waits for peers that are not connected. What waits already stays, until more comes.
+    pub fn set_waiting_limits(&self, limits: WaitingLimits) {
+        self.registry.lock().waiting.limits = limits;
+    }
+}
+
+impl Registry {
+    /// No peer will come any more.
+    pub(crate) fn forget_all(&self) {
+        let queues = std::mem::take(&mut self.lock().waiting.queues);
+        queues.into_values().for_each(|queue| {
+            fail(queue.entries);
+        });
+    }
+}
+
+fn fail(entries: VecDeque<Entry>) -> usize {
+    let count = entries.len();
+    entries.into_iter().for_each(|entry| entry.receipt.failed(SendError::NeverConnected));
+    count
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Waiting {
+    limits: WaitingLimits,
+    queues: HashMap<NodeId, Queue>,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    entries: VecDeque<Entry>,
+    bytes: usize,
+}
+
+#[derive(Debug)]
+struct Entry {
+    code: u64,
+    payload: Bytes,
+    receipt: ReceiptSender,
+}
+
+impl Waiting {
+    /// What has waited for a peer, in order; `None` if nothing has.
+    pub(super) fn take(&mut self, id: &NodeId) -> Option<Vec<(u64, Bytes, ReceiptSender)>> {
+        let queue = self.queues.remove(id)?;
+        Some(queue.entries.into_iter().map(|entry| (entry.code, entry.payload, entry.receipt)).collect())
+    }
+
+    /// Adds a message, and returns those that it displaces.
+    fn push(&mut self, id: &NodeId, entry: Entry) -> Result<Vec<Entry>, SendError> {
+        let WaitingLimits { peers, messages, bytes } = self.limits;
+        if self.queues.len() >= peers && !self.queues.contains_key(id) {
+            return Err(SendError::TooManyAwaited { limit: peers });
+        }
+        let queue = self.queues.entry(*id).or_default();
+        let mut displaced = Vec::new();
+        while queue.entries.len() >= messages || queue.bytes.saturating_add(entry.payload.len()) > bytes {
+            let Some(oldest) = queue.entries.pop_front() else { break };
+            queue.bytes -= oldest.payload.len();
+            displaced.push(oldest);
+        }
+        queue.bytes += entry.payload.len();
+        queue.entries.push_back(entry);
+        Ok(displaced)
+    }
+}
