@@ -35,6 +35,7 @@ mod json;
 #[cfg(feature = "book-file")]
 mod lists;
 mod outcome;
+mod shared;
 mod source;
 mod table;
 mod time;
@@ -50,6 +51,7 @@ pub use self::file::{BookProblem, Loaded};
 pub use self::json::{FormatError, Parsed};
 #[cfg(feature = "book-file")]
 pub use self::lists::{ImportError, Listed, NodeList, NodeTextError};
+pub use self::shared::SharedBook;
 pub use self::source::{InvalidSource, Refusal, Source};
 
 use self::bans::{Bans, Target};

@@ -1,0 +1,51 @@
+//! The book as a server, its protocols and its application have it in common.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
+
+use super::AddressBook;
+
+/// An address book that several parts of a program use. Clones are the same book.
+///
+/// It is given to [`ServerBuilder::address_book`](crate::ServerBuilder::address_book), and to protocols that tell of nodes.
+#[derive(Clone)]
+pub struct SharedBook {
+    book: Arc<Mutex<AddressBook>>,
+    clock: Arc<dyn Fn() -> SystemTime + Send + Sync>,
+}
+
+impl SharedBook {
+    /// Shares a book.
+    pub fn new(book: AddressBook) -> Self {
+        Self::with_clock(book, SystemTime::now)
+    }
+
+    /// Shares a book that goes by another clock than that of the system: in simulations.
+    pub fn with_clock(book: AddressBook, clock: impl Fn() -> SystemTime + Send + Sync + 'static) -> Self {
+        Self { book: Arc::new(Mutex::new(book)), clock: Arc::new(clock) }
+    }
+
+    /// Calls a function with the book and the time. Everybody else waits for it: it must be short, and must not use this
+    /// book by another handle.
+    pub fn with<T>(&self, function: impl FnOnce(&mut AddressBook, SystemTime) -> T) -> T {
+        let now = (self.clock)();
+        function(&mut self.lock(), now)
+    }
+
+    /// A copy of this moment, to be saved or searched without holding up anybody.
+    pub fn snapshot(&self) -> AddressBook {
+        self.lock().clone()
+    }
+
+    /// A function that panics under the lock leaves the book as it was between two of its operations.
+    fn lock(&self) -> MutexGuard<'_, AddressBook> {
+        self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for SharedBook {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SharedBook").field("nodes", &self.lock().len()).finish_non_exhaustive()
+    }
+}
