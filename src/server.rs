@@ -6,6 +6,7 @@ mod backoff;
 mod builder;
 #[allow(dead_code, reason = "the switch does not decide by it yet")]
 mod collision;
+mod connection;
 mod dial;
 pub(crate) mod events;
 mod gate;
@@ -15,6 +16,7 @@ mod metrics;
 mod peer_set;
 #[allow(dead_code, reason = "the switch does not dial by it yet")]
 mod schedule;
+mod shared;
 mod start_error;
 mod status;
 mod switch;
@@ -46,7 +48,8 @@ use dial::DialRequest;
 use events::Emitter;
 use gate::Gate;
 use peer_set::PeerSet;
-use switch::{Shared, Switch};
+use shared::Shared;
+use switch::Switch;
 
 /// How many nodes wait to be dialled before [`Server::add_peer`] waits.
 const DIAL_QUEUE: usize = 64;

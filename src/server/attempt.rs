@@ -6,7 +6,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::events::Event;
 use super::gate::Ticket;
-use super::switch::Shared;
+use super::shared::Shared;
 use crate::node::{Address, NodeAddr};
 use crate::peer::{Ending, PeerError, Stage};
 

@@ -7,8 +7,9 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::attempt::Attempt;
+use super::connection::run_peer;
 use super::events::Event;
-use super::switch::{Shared, run_peer};
+use super::shared::Shared;
 use crate::node::{Address, NodeAddr, NodeId};
 use crate::p2p::{DisconnectReason, SessionError};
 use crate::peer::setup::{self, Ready, within};

@@ -8,7 +8,7 @@ use prometheus_client::encoding::{DescriptorEncoder, text};
 use prometheus_client::registry::Registry;
 
 use super::Server;
-use super::switch::Shared;
+use super::shared::Shared;
 use crate::metrics::{Load, Meters, prometheus};
 use crate::peer::Counters;
 

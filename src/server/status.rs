@@ -1,6 +1,6 @@
 //! What can be said of a server at a moment.
 
-use super::switch::Shared;
+use super::shared::Shared;
 use crate::peer::{ByteRates, PeerStatus, Traffic};
 
 /// A snapshot of a server, from [`Server::status`](crate::Server::status).
