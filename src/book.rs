@@ -101,6 +101,16 @@ impl AddressBook {
         }
     }
 
+    /// An empty book for [`DEFAULT_CAPACITY`](Self::DEFAULT_CAPACITY) nodes, with a salt from the operating system.
+    ///
+    /// # Errors
+    /// When the operating system has no random numbers.
+    pub fn random() -> Result<Self, getrandom::Error> {
+        let mut salt = [0; 16];
+        getrandom::fill(&mut salt)?;
+        Ok(Self::new(Self::DEFAULT_CAPACITY, salt))
+    }
+
     /// Says who and where this node is, so that it is never in its own book. Replaces what was said before.
     pub fn set_own(&mut self, id: NodeId, addresses: Vec<SocketAddr>) {
         self.remove(&id);

@@ -109,8 +109,9 @@ pub use reactor::{Reactor, ReactorEvent};
 pub use rlp;
 #[cfg(feature = "net")]
 pub use server::{
-    AcceptLimits, Backoff, BackoffError, Bans, Event, EventFilter, EventKind, EventStream, ExponentialBackoff,
-    FibonacciBackoff, InvalidLimits, PeerLimits, Refusal, Server, ServerBuilder, ServerStatus, StartError, Trust,
+    AcceptLimits, Backoff, BackoffError, Event, EventFilter, EventKind, EventStream, ExponentialBackoff,
+    FibonacciBackoff, InvalidLimits, NotAdded, PeerLimits, Refusal, Server, ServerBuilder, ServerStatus, StartError,
+    Trust, UnknownNode, UnknownProtocol,
 };
 #[cfg(feature = "net")]
 pub use transport::{ByteStream, Link, Listener, Tcp, TcpListener, Transport, connect_tcp};

@@ -9,6 +9,7 @@ mod ending;
 pub(crate) mod handlers;
 pub(crate) mod inbox;
 pub(crate) mod outbox;
+pub(crate) mod rates;
 mod reader;
 mod scratch;
 mod send;
@@ -23,7 +24,7 @@ mod writer;
 
 use std::fmt;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
@@ -31,6 +32,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use self::rates::MessageRates;
 pub use channel::{Channel, ChannelReceiver, Message};
 pub use connection::Connection;
 pub use ending::{Ending, FailedAttempt, Party, PeerError, Stage};
@@ -46,7 +48,7 @@ pub(crate) use traffic::Counters;
 
 use crate::metrics::Meters;
 use crate::node::{Address, NodeId, PublicKey};
-use crate::p2p::{Capability, ClientId, DisconnectReason, RoundTrip};
+use crate::p2p::{Capability, ClientId, DisconnectReason, RateLimit, RoundTrip};
 use crate::protocol::Protocol;
 use crate::transport::Endpoints;
 use inbox::Inbox;
@@ -97,7 +99,11 @@ pub(crate) struct PeerInner {
     pub(crate) shapers: Arc<Shapers>,
     links: OnceLock<Links>,
     round_trip: watch::Sender<Option<RoundTrip>>,
-    ping_asked: Notify,
+    asked: Notify,
+    is_ping_asked: AtomicBool,
+    /// Of all registered protocols; those of this peer are `places`.
+    rates: Arc<MessageRates>,
+    places: Box<[usize]>,
     unsolicited_pongs: AtomicU64,
     /// What was left when the queues were closed.
     unsent: AtomicU64,
@@ -140,7 +146,10 @@ impl PeerInner {
             shapers: Shapers::new(config.peer_rates),
             links: OnceLock::new(),
             round_trip: watch::Sender::new(None),
-            ping_asked: Notify::new(),
+            asked: Notify::new(),
+            is_ping_asked: AtomicBool::new(false),
+            rates: config.rates.clone(),
+            places: shared.iter().map(|shared| shared.index).collect(),
             unsolicited_pongs: AtomicU64::new(0),
             unsent: AtomicU64::new(0),
             requested: OnceLock::new(),
@@ -157,8 +166,27 @@ impl PeerInner {
         self.round_trip.send_replace(times);
     }
 
-    pub(crate) async fn ping_asked(&self) {
-        self.ping_asked.notified().await;
+    /// Waits until the reader is asked for something.
+    ///
+    /// # Cancel safety
+    /// What was asked for is not lost.
+    pub(crate) async fn asked(&self) {
+        self.asked.notified().await;
+    }
+
+    /// Whether a Ping is to be sent, told once.
+    pub(crate) fn take_ping(&self) -> bool {
+        self.is_ping_asked.swap(false, Ordering::Relaxed)
+    }
+
+    /// The message rate in force for the protocol at this place.
+    pub(crate) fn rate_of(&self, place: usize) -> Option<RateLimit> {
+        self.rates.of(self.places[place])
+    }
+
+    pub(crate) fn ask_for_ping(&self) {
+        self.is_ping_asked.store(true, Ordering::Relaxed);
+        self.asked.notify_one();
     }
 
     pub(crate) fn link(&self, links: Links) {
@@ -272,7 +300,7 @@ impl Peer {
     /// It can be dropped; the Ping is sent all the same.
     pub async fn ping(&self) -> Result<Duration, Ending> {
         let (mut times, mut ending) = (self.inner.round_trip.subscribe(), self.inner.ending.subscribe());
-        self.inner.ping_asked.notify_one();
+        self.inner.ask_for_ping();
         tokio::select! {
             biased;
             ended = ending.wait_for(Option::is_some) => {
@@ -291,9 +319,19 @@ impl Peer {
         self.inner.shapers.set(rates);
     }
 
+    /// The message rates of its protocols may have changed.
+    pub(crate) fn review_rates(&self) {
+        self.inner.asked.notify_one();
+    }
+
     /// The byte rates of this connection.
     pub fn byte_rates(&self) -> ByteRates {
         self.inner.shapers.rates()
+    }
+
+    /// How long the connection has been a peer.
+    pub fn age(&self) -> Duration {
+        self.inner.since.elapsed()
     }
 
     /// A snapshot of the connection: what is on its way, and what its protocols say of it.

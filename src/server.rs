@@ -4,17 +4,20 @@ mod access;
 mod attempt;
 mod backoff;
 mod builder;
+mod candidates;
 #[allow(dead_code, reason = "the switch does not decide by it yet")]
 mod collision;
 mod connection;
 mod dial;
+mod dialler;
+mod dialling;
 pub(crate) mod events;
 mod gate;
 mod limits;
 #[cfg(feature = "metrics")]
 mod metrics;
 mod peer_set;
-#[allow(dead_code, reason = "the switch does not dial by it yet")]
+mod saver;
 mod schedule;
 mod shared;
 mod start_error;
@@ -22,37 +25,42 @@ mod status;
 mod switch;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinSet};
 
-pub use access::{Bans, Trust};
+pub use access::Trust;
 pub use backoff::{Backoff, BackoffError, ExponentialBackoff, FibonacciBackoff};
 pub use builder::ServerBuilder;
+pub use dialling::{NotAdded, UnknownNode};
 pub use events::{Event, EventFilter, EventKind, EventStream};
 pub(crate) use events::{Hub as EventHub, MessageEvent};
 pub use gate::{AcceptLimits, Refusal};
-pub use limits::{InvalidLimits, PeerLimits};
+pub use limits::{InvalidLimits, PeerLimits, UnknownProtocol};
 pub use start_error::StartError;
 pub use status::ServerStatus;
 
+use crate::book::{AddressBook, SharedBook};
 use crate::node::{Address, Enode, NodeAddr, NodeId, NodeKey};
-use crate::p2p::{Capability, DisconnectReason, Registered};
+use crate::p2p::{Capability, Registered};
 use crate::peer::setup::Config;
-use crate::peer::{ByteRates, Counters, Ending, Peer, PeerError, Stage, Traffic};
+use crate::peer::{ByteRates, Counters, Ending, Peer, Traffic};
 use crate::peers::ProtocolPeers;
 use crate::transport::BoxedListener;
-use dial::DialRequest;
+use candidates::Candidates;
+use dialler::Dialler;
 use events::Emitter;
 use gate::Gate;
 use peer_set::PeerSet;
+use saver::Saver;
+use schedule::DialLimits;
 use shared::Shared;
-use switch::Switch;
+use switch::{Command, Switch};
 
-/// How many nodes wait to be dialled before [`Server::add_peer`] waits.
-const DIAL_QUEUE: usize = 64;
+/// How many orders of the application wait for the task of the server.
+const COMMANDS: usize = 16;
 
 /// A running node.
 ///
@@ -60,8 +68,7 @@ const DIAL_QUEUE: usize = 64;
 #[derive(Debug)]
 pub struct Server {
     shared: Arc<Shared>,
-    local_address: Option<Address>,
-    requests: mpsc::Sender<DialRequest>,
+    commands: mpsc::Sender<Command>,
     switch: AbortHandle,
 }
 
@@ -71,30 +78,51 @@ impl Server {
         ServerBuilder::new(key)
     }
 
-    fn spawn(settings: ServerBuilder, config: Arc<Config>, listener: Option<BoxedListener>) -> Self {
+    fn spawn(
+        settings: ServerBuilder,
+        config: Arc<Config>,
+        listener: Option<BoxedListener>,
+    ) -> Result<Self, StartError> {
+        let ServerBuilder { limits, nodes, transports, .. } = settings;
+        let mut random = match nodes.seed {
+            Some(seed) => fastrand::Rng::with_seed(seed),
+            None => fastrand::Rng::with_seed(getrandom::u64().map_err(StartError::Random)?),
+        };
         let local_address = listener.as_ref().map(BoxedListener::local_address);
-        let (requests, incoming) = mpsc::channel(DIAL_QUEUE);
-        let limits = settings.limits;
-        let places = |limit: usize| Arc::new(Semaphore::new(limit.min(Semaphore::MAX_PERMITS)));
+        let of_peers = limits.of_peers();
+        let dials = DialLimits { dials: limits.dials, outbound: of_peers.max_outbound, ..DialLimits::default() };
         let shared = Arc::new(Shared {
-            peers: PeerSet::new(config.public_key.node_id(), limits.of_peers(), settings.access.clone()),
+            peers: PeerSet::new(config.public_key.node_id(), of_peers, nodes.access.clone()),
             events: Emitter(config.events.clone()),
-            transports: settings.transports,
-            config,
+            transports,
             traffic: Counters::default(),
             gate: Gate::new(limits.accept),
-            bans: settings.bans.clone(),
+            dialler: Dialler::new(dials, nodes.backoff.clone(), random.fork()),
+            keeps_book: nodes.are_looked_for(),
+            book: match &nodes.book {
+                Some(book) => book.clone(),
+                None => SharedBook::new(AddressBook::random().map_err(StartError::Random)?),
+            },
+            local_address: Mutex::new(local_address),
+            config,
         });
-        shared.gate.set_exempt(settings.access.exempt_addresses());
+        shared.gate.set_exempt(nodes.access.exempt_addresses());
+        shared.introduce(&nodes);
+        let (commands, incoming) = mpsc::channel(COMMANDS);
+        #[cfg(feature = "book-file")]
+        let saver = Saver::new(nodes.book_file, &shared);
+        #[cfg(not(feature = "book-file"))]
+        let saver = Saver;
         let switch = Switch {
             shared: shared.clone(),
             listener,
-            requests: incoming,
-            dials: places(limits.dials),
+            commands: incoming,
+            candidates: Candidates::new(nodes.bootnodes, nodes.candidates, random),
+            saver,
             connections: JoinSet::new(),
         };
         let switch = tokio::spawn(switch.run()).abort_handle();
-        Self { shared, local_address, requests, switch }
+        Ok(Self { shared, commands, switch })
     }
 
     /// The id of this node.
@@ -104,12 +132,12 @@ impl Server {
 
     /// The IP address and port it listens on; `None` when it does not, or on an address of another kind.
     pub fn local_addr(&self) -> Option<SocketAddr> {
-        self.local_address.as_ref()?.socket_addr()
+        self.local_address()?.socket_addr()
     }
 
     /// The address it listens on, of whatever kind; `None` when it does not.
     pub fn local_address(&self) -> Option<Address> {
-        self.local_address.clone()
+        self.shared.local_address.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// What others dial to reach this node, as an `enode` URL; `None` when it does not listen, or on an address that is no
@@ -141,10 +169,12 @@ impl Server {
     /// The peers of one of its protocols, the handle that [`Protocol::peers`](crate::Protocol::peers) returns; `None` when
     /// no such protocol is registered.
     pub fn protocol(&self, name: &str, version: u64) -> Option<ProtocolPeers> {
-        let config = &self.shared.config;
-        let is_it = |known: &&Registered| known.capability.name() == name && known.capability.version() == version;
-        let place = config.registered.iter().position(|known| is_it(&known))?;
-        Some(config.protocols[place].peers())
+        Some(self.shared.config.protocols[self.place_of(name, version)?].peers())
+    }
+
+    fn place_of(&self, name: &str, version: u64) -> Option<usize> {
+        let is_it = |known: &Registered| known.capability.name() == name && known.capability.version() == version;
+        self.shared.config.registered.iter().position(is_it)
     }
 
     /// What has gone over all connections so far, those that are gone included.
@@ -166,59 +196,6 @@ impl Server {
     /// time for each event, and memory for those that it has not read.
     pub fn events_with(&self, filter: EventFilter) -> EventStream {
         self.shared.events.subscribe(filter)
-    }
-
-    /// Dials a node and waits until it is a peer. Its addresses are tried in turn, each for its share of what is left of
-    /// the [`dial_timeout`](ServerBuilder::dial_timeout), until the encryption handshake shows that the node is there. If it is one already, or becomes one by its own dial meanwhile, that
-    /// peer is returned. When both ends dial at once, the connection that the node with the smaller id has dialled is
-    /// kept, and the other ended with [`DisconnectReason::AlreadyConnected`].
-    ///
-    /// # Errors
-    /// Why, by whom and at which stage the attempt ended; it is also reported as [`Event::DialFailed`]. While a node is
-    /// being dialled, a second dial fails with [`PeerError::AlreadyConnected`].
-    ///
-    /// # Cancel safety
-    /// When the future is dropped after the dial has begun, the dial goes on, as after [`Server::add_peer`].
-    pub async fn dial(&self, node: impl Into<NodeAddr>) -> Result<Peer, Ending> {
-        let node = node.into();
-        if let Some(peer) = self.peer(&node.node_id()) {
-            return Ok(peer);
-        }
-        let gone = |_| {
-            let is_shutdown = self.shared.config.shutdown.is_cancelled();
-            Ending::new(Stage::Dial, if is_shutdown { PeerError::ShuttingDown } else { PeerError::Internal })
-        };
-        let (reply, answer) = oneshot::channel();
-        self.request(DialRequest { node, reply: Some(reply) }).await?;
-        answer.await.map_err(gone)?
-    }
-
-    /// Dials a node without waiting for it: [`Event::Added`] or [`Event::DialFailed`] tells what came of it. One
-    /// attempt is made. It waits while 64 nodes are waiting to be dialled.
-    ///
-    /// # Errors
-    /// [`PeerError::ShuttingDown`] after [`Server::shutdown`].
-    ///
-    /// # Cancel safety
-    /// When the future is dropped before it is ready, the node is not dialled.
-    pub async fn add_peer(&self, node: impl Into<NodeAddr>) -> Result<(), Ending> {
-        self.request(DialRequest { node: node.into(), reply: None }).await
-    }
-
-    async fn request(&self, request: DialRequest) -> Result<(), Ending> {
-        let gone = || Ending::new(Stage::Dial, PeerError::ShuttingDown);
-        if self.shared.config.shutdown.is_cancelled() {
-            return Err(gone());
-        }
-        self.requests.send(request).await.map_err(|_| gone())
-    }
-
-    /// Disconnects a peer with [`DisconnectReason::Requested`] and returns it; `None` when there is none with this id.
-    /// [`Peer::closed`] waits for the end.
-    pub fn remove_peer(&self, id: &NodeId) -> Option<Peer> {
-        let peer = self.peer(id)?;
-        peer.disconnect(DisconnectReason::Requested);
-        Some(peer)
     }
 
     /// Sets the byte rates of all peers together, from now on; 0 is unlimited.
@@ -279,7 +256,7 @@ impl Server {
         self.shared.config.shutdown.cancel();
         self.forget_waiting();
         // The switch holds the receiver until everything has ended.
-        self.requests.closed().await;
+        self.commands.closed().await;
         self.forget_waiting();
     }
 

@@ -5,15 +5,14 @@
 mod support;
 
 use std::collections::BTreeSet;
-use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::net::SocketAddr;
+use std::time::{Duration, SystemTime};
 
+use capmux::node::Subnet;
 use capmux::p2p::MessageId;
 use capmux::testing::node;
 use capmux::{
-    Bans, Connection, DisconnectReason, Ending, Enode, Event, NodeId, NodeKey, Party, PeerError, Refusal, Server,
-    Stage, Trust,
+    Connection, DisconnectReason, Ending, Enode, Event, NodeKey, Party, PeerError, Refusal, Server, Stage, Trust,
 };
 use support::raw::read_to_end;
 use support::{added, dial, dropped, echo, enode, event, hello, last_words, listening, read, refused, soon, start};
@@ -107,7 +106,7 @@ async fn persistent_peers_pass_all_limits_and_trusted_ones_only_the_inbound_one(
     let mut events = server.events();
     dial(&persistent, &server).await;
     assert_eq!(added(&mut events).await.id(), persistent.id(), "R46");
-    server.remove_peer(&outbound.id());
+    server.remove_peer(&outbound.id()).unwrap();
     assert_eq!(dropped(&mut events).await.0, outbound.id());
     dial(&trusted, &server).await;
     assert_eq!(added(&mut events).await.id(), trusted.id(), "R46: a persistent peer takes no place");
@@ -146,34 +145,20 @@ async fn only_nodes_on_the_list_are_peers_whoever_dials() {
     dial(&other, &server).await;
 }
 
-#[derive(Debug, Default)]
-struct List {
-    nodes: Mutex<BTreeSet<NodeId>>,
-    addresses: Mutex<BTreeSet<IpAddr>>,
-}
-
-impl Bans for List {
-    fn bans_node(&self, id: &NodeId, _now: Instant) -> bool {
-        self.nodes.lock().is_ok_and(|nodes| nodes.contains(id))
-    }
-
-    fn bans_address(&self, ip: IpAddr, _now: Instant) -> bool {
-        self.addresses.lock().is_ok_and(|addresses| addresses.contains(&ip))
-    }
-}
-
 #[tokio::test]
 async fn a_banned_node_is_refused_and_its_peer_alone_is_dropped() {
-    let list = Arc::new(List::default());
-    let server = start(listening().protocol(echo()).bans(list.clone())).await;
+    let server = start(listening().protocol(echo())).await;
     let mut events = server.events();
     let [good, bad] = [client().await, client().await];
     for one in [&good, &bad] {
         dial(one, &server).await;
         added(&mut events).await;
     }
-    list.nodes.lock().unwrap().insert(bad.id());
-    assert_eq!(server.drop_banned().iter().map(capmux::Peer::id).collect::<Vec<_>>(), [bad.id()], "R67");
+    let hour = Duration::from_secs(3600);
+    assert_eq!(server.ban(bad.id(), hour).map(|peer| peer.id()), Some(bad.id()), "R67");
+    let Event::Banned { id, until, .. } = event(&mut events).await else { panic!("R68: it is told") };
+    let left = until.duration_since(SystemTime::now()).unwrap();
+    assert!(id == bad.id() && left <= hour && left > hour / 2, "R54 R68: {left:?}");
     assert_eq!(dropped(&mut events).await.0, bad.id(), "R67: that one alone");
     let (ending, said) = dial_refused(&bad, &server).await;
     assert!(matches!(ending.error(), PeerError::Banned), "R54: {ending:?}");
@@ -183,10 +168,15 @@ async fn a_banned_node_is_refused_and_its_peer_alone_is_dropped() {
     assert!(server.peer(&good.id()).is_some(), "R67: the other stays");
 
     let mut events = server.events();
-    list.addresses.lock().unwrap().insert("127.0.0.1".parse().unwrap());
+    let loopback = Subnet::host("127.0.0.1".parse().unwrap());
+    assert_eq!(server.ban_subnet(loopback, hour).len(), 1, "R67: the one peer there is");
+    assert_eq!(dropped(&mut events).await.0, good.id(), "R67");
     let mut stream = TcpStream::connect(server.local_addr().unwrap()).await.unwrap();
     assert_eq!(read_to_end(&mut stream).await, 0, "R44: closed before cryptography");
     assert!(matches!(event(&mut events).await, Event::ClosedUnread { refusal: Refusal::Banned, count: 1, .. }), "R44");
+    assert!(server.unban_subnet(&loopback) && !server.unban_subnet(&loopback), "R54");
+    assert!(server.unban(&bad.id()) && !server.unban(&bad.id()), "R54");
+    assert_eq!(dial(&bad, &server).await.id(), server.id(), "R54: a ban that was lifted");
 }
 
 #[tokio::test]

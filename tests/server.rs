@@ -10,8 +10,8 @@ use capmux::p2p::{DisconnectReason, HelloError, LivenessSettings, MessageId, Reg
 use capmux::rlpx::HandshakeError;
 use capmux::testing::{expect_message, manual, node};
 use capmux::{
-    Address, Connection, Direction, Ending, Enode, Event, NodeKey, Party, PeerError, ProtocolError, Refusal, Server,
-    ServerBuilder, Stage, StartError,
+    Address, Connection, Direction, Ending, Enode, Event, NodeKey, NotAdded, Party, PeerError, ProtocolError, Refusal,
+    Server, ServerBuilder, Stage, StartError,
 };
 use support::raw::{Raw, connect, read_to_end};
 use support::{
@@ -309,10 +309,16 @@ async fn a_node_is_a_peer_once() {
 
     let (listener, address) = listener().await;
     let silent = Enode::new(NodeKey::random().public_key(), address);
-    server.add_peer(&silent).await.unwrap();
-    let (_stream, _) = soon(listener.accept()).await.unwrap();
-    let ending = soon(server.dial(&silent)).await.unwrap_err();
-    assert!(matches!(ending.error(), PeerError::AlreadyConnected), "R45: it is being dialled: {ending}");
+    let (one, (other, accepted)) = soon(async {
+        tokio::join!(server.dial(&silent), async {
+            let (stream, _) = listener.accept().await.unwrap();
+            drop(listener);
+            tokio::join!(server.dial(&silent), async move { drop(stream) })
+        })
+    })
+    .await;
+    let () = accepted;
+    assert_eq!(one.unwrap_err().to_string(), other.unwrap_err().to_string(), "R45: both wait for the same dial");
 }
 
 #[tokio::test]
@@ -321,7 +327,8 @@ async fn peers_come_and_go() {
     let client = start(listening().client_id("client").protocol(echo())).await;
     let (mut at_server, mut at_client) = (server.events(), client.events());
     assert!(server.peers().is_empty() && server.peer(&client.id()).is_none());
-    client.add_peer(&enode(&server)).await.unwrap();
+    client.add_peer(&enode(&server)).unwrap();
+    assert_eq!(client.add_peer(&enode(&client)), Err(NotAdded::Own), "R52");
     let (inbound, outbound) = (added(&mut at_server).await, added(&mut at_client).await);
 
     assert_eq!((inbound.id(), inbound.direction()), (client.id(), Direction::Inbound), "R52");
@@ -331,8 +338,9 @@ async fn peers_come_and_go() {
     assert_eq!((inbound.remote_addr(), inbound.local_addr()), (outbound.local_addr(), outbound.remote_addr()), "R68");
     assert!(server.peers() == [inbound.clone()] && server.peer(&client.id()).as_ref() == Some(&inbound), "R52");
 
-    assert!(client.remove_peer(&client.id()).is_none(), "R52: nobody by that name");
-    assert!(client.remove_peer(&server.id()) == Some(outbound.clone()), "R52");
+    let unknown = client.remove_peer(&client.id()).expect_err("R52: nobody by that name");
+    assert_eq!(unknown.id, client.id(), "R52");
+    assert!(client.remove_peer(&server.id()) == Ok(Some(outbound.clone())), "R52");
     let (id, ending) = dropped(&mut at_client).await;
     assert_eq!(
         (id, ending.by(), ending.reason()),

@@ -373,7 +373,7 @@ async fn nothing_that_is_connected_shows_its_secrets() {
     let client = start(Server::builder(other).protocol(echo())).await;
     let peer = soon(client.dial(&enode(&server))).await.unwrap();
     let event = event(&mut events).await;
-    client.remove_peer(&server.id());
+    client.remove_peer(&server.id()).unwrap();
     let ending = soon(peer.closed()).await;
     let scripted = scripted(&NodeKey::from_bytes(&secrets[0]).unwrap()).await;
     for shown in [

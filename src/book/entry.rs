@@ -42,6 +42,14 @@ impl Flags {
     /// Nobody else is told of it.
     pub const PRIVATE: Self = Self { is_persistent: false, is_private: true };
 
+    /// These flags but for the others.
+    pub fn without(self, other: Self) -> Self {
+        Self {
+            is_persistent: self.is_persistent && !other.is_persistent,
+            is_private: self.is_private && !other.is_private,
+        }
+    }
+
     /// These flags and the others.
     pub fn and(self, other: Self) -> Self {
         Self {

@@ -226,6 +226,11 @@ impl Session {
         })
     }
 
+    /// The message rate of the protocol at this place; `None` without a limit.
+    pub fn rate(&self, place: usize) -> Option<RateLimit> {
+        self.rates.get(place)?.as_ref().map(RateLimiter::limit)
+    }
+
     /// Changes the message rate of the protocol at this place; `None` lifts the limit. What a peer has used up under
     /// one limit stays used up under the next.
     pub fn set_rate(&mut self, place: usize, limit: Option<RateLimit>, now: Instant) {

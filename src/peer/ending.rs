@@ -134,6 +134,9 @@ pub enum PeerError {
     /// There is a connection with that node already, or one is being made.
     #[error("there is a connection with this node already")]
     AlreadyConnected,
+    /// As many nodes wait to be dialled as may.
+    #[error("too many nodes wait to be dialled")]
+    TooManyDials,
     /// The application asked for it.
     #[error("the application disconnected: {0}")]
     Requested(DisconnectReason),
@@ -233,6 +236,7 @@ impl PeerError {
             // Not for now, but for long: and it is nobody's business which of the two.
             Self::NotAllowed | Self::Banned => Some(Reason::UselessPeer),
             Self::AlreadyConnected => Some(Reason::AlreadyConnected),
+            Self::TooManyDials => None,
             Self::Requested(reason) => Some(*reason),
             Self::ShuttingDown | Self::HandlerFinished { .. } => Some(Reason::ClientQuitting),
             Self::HandlerFailed { source, .. } => Some(reason_within(&**source).unwrap_or(Reason::SubprotocolError)),

@@ -63,6 +63,7 @@ impl Reader {
 
     async fn read(&mut self) -> Result<Infallible, PeerError> {
         let peer = self.peer.clone();
+        self.set_rates();
         let mut timer = pin!(sleep_until(self.on_timer()?));
         let mut turn = 0;
         loop {
@@ -81,8 +82,11 @@ impl Reader {
                     self.release_memory();
                     timer.as_mut().reset(self.on_timer()?);
                 }
-                () = peer.ping_asked() => {
-                    self.ping();
+                () = peer.asked() => {
+                    self.set_rates();
+                    if peer.take_ping() {
+                        self.ping();
+                    }
                     timer.as_mut().reset(self.on_timer()?);
                 }
                 read = self.frames.fill(most) => {
@@ -167,6 +171,16 @@ impl Reader {
         self.frames.release_memory();
         self.outbox.release_memory();
         self.inboxes.iter().for_each(|inbox| inbox.release_memory());
+    }
+
+    /// Has the message rates hold that are in force now.
+    fn set_rates(&mut self) {
+        for place in 0..self.inboxes.len() {
+            let rate = self.peer.rate_of(place);
+            if self.session.rate(place) != rate {
+                self.session.set_rate(place, rate, Instant::now().into_std());
+            }
+        }
     }
 
     /// The application wants to know the round-trip time.

@@ -1,6 +1,7 @@
 //! From a stream of bytes to a session: encryption, then Hello, each under an absolute deadline.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::time::timeout;
@@ -9,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::budget::Budget;
 use super::connection::Connection;
 use super::ending::{Ending, PeerError, Stage};
+use super::rates::MessageRates;
 use super::shaper::{ByteRates, Shapers};
 use crate::metrics::Meters;
 use crate::node::{NodeKey, PublicKey};
@@ -23,10 +25,12 @@ pub(crate) struct Config {
     pub(crate) key: NodeKey,
     pub(crate) public_key: PublicKey,
     pub(crate) client_id: ClientId,
-    pub(crate) listen_port: u16,
+    pub(crate) listen_port: AtomicU16,
     pub(crate) protocols: Vec<Protocol>,
     /// What the base protocol knows of `protocols`, in the same order.
     pub(crate) registered: Vec<Registered>,
+    /// The message rates of `protocols`.
+    pub(crate) rates: Arc<MessageRates>,
     pub(crate) timeouts: Timeouts,
     pub(crate) session: SessionSettings,
     /// Messages are cut into pieces of this size, where the other end can put them together.
@@ -72,7 +76,7 @@ impl Config {
             version: P2P_VERSION,
             client_id: self.client_id.clone(),
             capabilities: self.session.capabilities(&self.registered),
-            listen_port: self.listen_port.into(),
+            listen_port: self.listen_port.load(Ordering::Relaxed).into(),
             public_key: self.public_key,
         }
     }

@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
-use std::time::Instant;
 
 use crate::node::{NodeAddr, NodeId};
 use crate::peer::PeerError;
@@ -34,15 +33,6 @@ impl FromIterator<NodeId> for Trust {
     }
 }
 
-/// Who is banned, as far as the server has to know it. It is asked in the middle of accepting: it must not wait.
-pub trait Bans: std::fmt::Debug + Send + Sync {
-    /// Whether the node is banned now. It is asked when the node has proved its key, and before it is dialled.
-    fn bans_node(&self, id: &NodeId, now: Instant) -> bool;
-
-    /// Whether connections from this address are closed unread now.
-    fn bans_address(&self, ip: IpAddr, now: Instant) -> bool;
-}
-
 /// What a server knows about nodes that are not, or not only, any others.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Access {
@@ -55,7 +45,6 @@ pub(super) struct Access {
 struct Special {
     is_trusted: bool,
     is_persistent: bool,
-    is_private: bool,
     /// Where it may come from.
     addresses: Vec<IpAddr>,
 }
@@ -67,9 +56,6 @@ pub(super) enum Mark {
     Trusted,
     /// It passes all limits.
     Persistent,
-    /// It is never told of.
-    #[cfg_attr(not(test), expect(dead_code, reason = "what tells of nodes marks them"))]
-    Private,
 }
 
 impl Access {
@@ -107,7 +93,7 @@ impl Access {
         let Some(special) = self.special.get_mut(id) else { return false };
         let had = special.has(mark);
         special.set(mark, false);
-        if !(special.is_trusted || special.is_persistent || special.is_private) {
+        if !(special.is_trusted || special.is_persistent) {
             self.special.remove(id);
         }
         had
@@ -125,7 +111,6 @@ impl Special {
         match mark {
             Mark::Trusted => self.is_trusted,
             Mark::Persistent => self.is_persistent,
-            Mark::Private => self.is_private,
         }
     }
 
@@ -133,7 +118,6 @@ impl Special {
         match mark {
             Mark::Trusted => self.is_trusted = to,
             Mark::Persistent => self.is_persistent = to,
-            Mark::Private => self.is_private = to,
         }
     }
 }
@@ -168,7 +152,7 @@ mod tests {
     fn marks_are_independent_and_leave_nothing() {
         let (mut access, node) = (Access::default(), node("8.8.8.8:1"));
         let id = node.node_id();
-        for mark in [Mark::Trusted, Mark::Persistent, Mark::Private] {
+        for mark in [Mark::Trusted, Mark::Persistent] {
             access.mark(mark, &node);
         }
         assert_eq!(access.exempt_addresses().collect::<Vec<_>>(), ["8.8.8.8".parse::<IpAddr>().unwrap()], "H20");
@@ -176,6 +160,6 @@ mod tests {
         assert!(access.is_exempt(&id) && access.is(Mark::Persistent, &id), "R46");
         assert!(access.unmark(Mark::Persistent, &id) && !access.has_exempt(), "R46");
         assert_eq!(access.exempt_addresses().count(), 0, "H20: its address is like others again");
-        assert!(access.is(Mark::Private, &id) && access.unmark(Mark::Private, &id) && access.special.is_empty(), "R48");
+        assert!(access.special.is_empty(), "R46");
     }
 }

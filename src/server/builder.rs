@@ -1,28 +1,30 @@
 //! The settings of a server, checked when it is started.
 
+mod nodes;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU16;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
 use super::Server;
-use super::access::{Access, Bans, Mark, Trust};
 use super::events::{Hub, MAX_EVENT_CAPACITY};
-use super::gate::AcceptLimits;
-use super::peer_set::PeerLimits;
 use super::start_error::StartError;
 use crate::metrics::{Meters, ProtocolMeter};
-use crate::node::{Address, NodeAddr, NodeKey};
+use crate::node::{Address, NodeKey};
 use crate::p2p::{
     Chunking, ClientId, LivenessSettings, MAX_BASE_MESSAGE_SIZE, MAX_TIMEOUT, Registered, SessionSettings,
 };
 use crate::peer::ByteRates;
 use crate::peer::budget::Budget;
+use crate::peer::rates::MessageRates;
 use crate::peer::setup::{Config, Timeouts};
 use crate::peer::shaper::Shapers;
 use crate::protocol::Protocol;
 use crate::transport::{BoxedListener, BoxedTransport, Tcp, Transport};
+pub(super) use nodes::{Limits, Nodes};
 
 /// The sizes that pieces of messages can have.
 const CHUNK_SIZES: std::ops::RangeInclusive<usize> = 1024..=Chunking::MAX_PIECE;
@@ -37,8 +39,7 @@ pub struct ServerBuilder {
     pub(super) transports: Vec<BoxedTransport>,
     protocols: Vec<Protocol>,
     pub(super) limits: Limits,
-    pub(super) access: Access,
-    pub(super) bans: Option<Arc<dyn Bans>>,
+    pub(super) nodes: Nodes,
     timeouts: Timeouts,
     liveness: LivenessSettings,
     event_capacity: usize,
@@ -46,28 +47,6 @@ pub struct ServerBuilder {
     rates: ByteRates,
     peer_rates: ByteRates,
     receive_budget: usize,
-}
-
-/// How many connections there may be.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Limits {
-    pub(super) peers: usize,
-    pub(super) inbound: Option<usize>,
-    pub(super) outbound: Option<usize>,
-    pub(super) accept: AcceptLimits,
-    pub(super) dials: usize,
-}
-
-impl Limits {
-    /// With the defaults that depend on the number of all peers.
-    pub(super) fn of_peers(&self) -> PeerLimits {
-        let third = self.peers / 3;
-        PeerLimits {
-            max_peers: self.peers,
-            max_inbound: self.inbound.unwrap_or(self.peers - third),
-            max_outbound: self.outbound.unwrap_or(third.max(1).min(self.peers)),
-        }
-    }
 }
 
 impl ServerBuilder {
@@ -78,20 +57,8 @@ impl ServerBuilder {
             listen: None,
             transports: Vec::new(),
             protocols: Vec::new(),
-            limits: Limits {
-                peers: 50,
-                inbound: None,
-                outbound: None,
-                accept: AcceptLimits {
-                    max_pending: 50,
-                    max_per_address: 8,
-                    max_per_subnet: 16,
-                    limit_local_addresses: false,
-                },
-                dials: 16,
-            },
-            access: Access::default(),
-            bans: None,
+            limits: Limits::default(),
+            nodes: Nodes::default(),
             timeouts: Timeouts::default(),
             liveness: LivenessSettings::default(),
             event_capacity: 1024,
@@ -131,92 +98,6 @@ impl ServerBuilder {
     /// Runs this protocol with every peer that shares it. A peer that shares none is disconnected.
     pub fn protocol(mut self, protocol: Protocol) -> Self {
         self.protocols.push(protocol);
-        self
-    }
-
-    /// The most peers at a time, in both directions together. Default 50. What comes above it is told
-    /// [`TooManyPeers`](crate::DisconnectReason::TooManyPeers). [Persistent](Self::persistent) nodes pass it.
-    pub fn max_peers(mut self, peers: usize) -> Self {
-        self.limits.peers = peers;
-        self
-    }
-
-    /// The most peers at a time that have dialled this node. Default: `max_peers` less a third of it; at most
-    /// `max_peers`, and with 0 only those come in that pass it: [trusted](Self::trusted) and
-    /// [persistent](Self::persistent) nodes, which take none of these places.
-    pub fn max_inbound(mut self, peers: usize) -> Self {
-        self.limits.inbound = Some(peers);
-        self
-    }
-
-    /// The most peers at a time that this node has dialled of its own accord. Default: a third of `max_peers`, and 1 at
-    /// least; at most `max_peers`. What the application dials is not limited by it.
-    pub fn max_outbound(mut self, peers: usize) -> Self {
-        self.limits.outbound = Some(peers);
-        self
-    }
-
-    /// The most inbound connections at a time that are not peers yet. Default 50. Those above it are closed unread.
-    pub fn max_pending(mut self, connections: usize) -> Self {
-        self.limits.accept.max_pending = connections;
-        self
-    }
-
-    /// The most inbound connections at a time from one public address, peers included. Default 8. Those above it are
-    /// closed unread, and so are those that come within 30 s of another from the same address, or from the same /64 of
-    /// IPv6.
-    ///
-    /// Loopback, link-local and private addresses are not limited, unless [set so](Self::limit_local_addresses), and the
-    /// numeric addresses of [trusted](Self::trusted) and [persistent](Self::persistent) nodes never are.
-    pub fn max_per_address(mut self, connections: usize) -> Self {
-        self.limits.accept.max_per_address = connections;
-        self
-    }
-
-    /// The most inbound connections at a time from one /24 of IPv4 or /64 of IPv6, peers included. Default 16. Of
-    /// [`max_pending`](Self::max_pending) it has half at the most. It is limited where
-    /// [addresses](Self::max_per_address) are.
-    pub fn max_per_subnet(mut self, connections: usize) -> Self {
-        self.limits.accept.max_per_subnet = connections;
-        self
-    }
-
-    /// Limits loopback, link-local and private addresses like public ones. Off by default: a proxy would share its limits
-    /// among all that come through it.
-    pub fn limit_local_addresses(mut self, limit: bool) -> Self {
-        self.limits.accept.limit_local_addresses = limit;
-        self
-    }
-
-    /// Which nodes may be peers, whoever dials. Default [`Trust::Open`]. Others are told
-    /// [`UselessPeer`](crate::DisconnectReason::UselessPeer), once they have proved their keys.
-    pub fn trust(mut self, trust: Trust) -> Self {
-        self.access.trust = trust;
-        self
-    }
-
-    /// Adds a trusted node: it passes [`max_inbound`](Self::max_inbound), and its numeric addresses have no limits of
-    /// their own.
-    pub fn trusted(mut self, node: impl Into<NodeAddr>) -> Self {
-        self.access.mark(Mark::Trusted, &node.into());
-        self
-    }
-
-    /// Adds a persistent node: it passes [`max_peers`](Self::max_peers), too.
-    pub fn persistent(mut self, node: impl Into<NodeAddr>) -> Self {
-        self.access.mark(Mark::Persistent, &node.into());
-        self
-    }
-
-    /// Asks this who is banned. By default nobody is.
-    pub fn bans(mut self, bans: Arc<dyn Bans>) -> Self {
-        self.bans = Some(bans);
-        self
-    }
-
-    /// The most dials at a time. Default 16. Further ones wait.
-    pub fn max_dials(mut self, dials: usize) -> Self {
-        self.limits.dials = dials;
         self
     }
 
@@ -317,7 +198,7 @@ impl ServerBuilder {
         if config.protocols.is_empty() {
             tracing::warn!("no protocol is registered: every peer will be disconnected as useless");
         }
-        Ok(Server::spawn(self, Arc::new(config), listener))
+        Server::spawn(self, Arc::new(config), listener)
     }
 
     /// Checks the settings and makes of them what all connections share.
@@ -332,8 +213,9 @@ impl ServerBuilder {
             public_key: self.key.public_key(),
             key: self.key.clone(),
             client_id: self.client_id.clone(),
-            listen_port,
+            listen_port: AtomicU16::new(listen_port),
             protocols: self.protocols.clone(),
+            rates: Arc::new(MessageRates::new(&registered)),
             registered,
             timeouts: self.timeouts,
             session,
@@ -388,14 +270,14 @@ impl ServerBuilder {
     }
 }
 
-async fn listen(transports: &[BoxedTransport], address: &Address) -> Result<BoxedListener, StartError> {
+pub(super) async fn listen(transports: &[BoxedTransport], address: &Address) -> Result<BoxedListener, StartError> {
     let transport = transports.iter().find(|transport| transport.can_dial(address));
     let transport = transport.ok_or_else(|| StartError::NoTransport { address: address.clone() })?;
     transport.listen(address).await.map_err(|source| StartError::Listen { address: address.clone(), source })
 }
 
 /// What the Hello tells.
-fn port(address: &Address) -> u16 {
+pub(super) fn port(address: &Address) -> u16 {
     match address {
         Address::Ip(address) => address.port(),
         Address::Domain(_, port) => *port,

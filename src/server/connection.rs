@@ -1,13 +1,15 @@
 //! The task of a connection: from its setup to the end of the peer that it became.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::attempt::Attempt;
-use super::dial::DialReply;
+use super::dial::Underway;
 use super::events::Event;
 use super::gate::Ticket;
 use super::shared::Shared;
-use crate::node::PublicKey;
+use crate::book::Source;
+use crate::node::{Address, NodeAddr, PublicKey};
 use crate::p2p::DisconnectReason;
 use crate::peer::driver::Driver;
 use crate::peer::handlers::HandlerEnd;
@@ -28,7 +30,7 @@ pub(super) async fn serve(shared: Arc<Shared>, stream: ByteStream, endpoints: En
         // On the heap, and only for as long as it takes: the task stays as long as the peer.
         let ready = Box::pin(setup::accept(&shared.config, stream, admit)).await?;
         // On the heap, and only now: who stays silent does not pay for what a peer needs.
-        Box::pin(run_peer(&shared, ready, Direction::Inbound, endpoints, attempt, &mut None)).await
+        Box::pin(run_peer(&shared, ready, endpoints, Origin::Accepted(attempt))).await
     };
     if let Err(ending) = served.await {
         tracing::debug!(?remote, stage = %ending.stage(), "refused: {ending}");
@@ -36,17 +38,27 @@ pub(super) async fn serve(shared: Arc<Shared>, stream: ByteStream, endpoints: En
     }
 }
 
-/// Makes a peer of a connection and runs it to its end. `attempt` is over as soon as it is a peer.
+/// Where a connection comes from.
+pub(super) enum Origin<'a> {
+    Accepted(Box<Attempt>),
+    /// At this address.
+    Dialled(&'a mut Underway, Address),
+}
+
+/// Makes a peer of a connection and runs it to its end. What `origin` waits for is over as soon as it is a peer.
 ///
-/// The error is why it did not become one; `reply` is answered only if it did.
+/// The error is why it did not become one.
 pub(super) async fn run_peer(
     shared: &Arc<Shared>,
     ready: Box<Ready>,
-    direction: Direction,
     endpoints: Endpoints,
-    mut attempt: Box<Attempt>,
-    reply: &mut Option<DialReply>,
+    origin: Origin<'_>,
 ) -> Result<(), Ending> {
+    let direction = match origin {
+        Origin::Accepted(_) => Direction::Inbound,
+        Origin::Dialled(..) => Direction::Outbound,
+    };
+    let listens_at = listening_address(&ready, &endpoints);
     let inner = PeerInner::new(&shared.config, &ready, direction, endpoints, &shared.traffic);
     let peer = Peer::new(inner.clone());
     match shared.check_ban(&peer.id()).and_then(|()| shared.peers.insert(&peer)) {
@@ -54,15 +66,17 @@ pub(super) async fn run_peer(
         Ok(Some(replaced)) => replaced.disconnect(DisconnectReason::AlreadyConnected),
         Err(error) => return Err(Box::pin(setup::refuse(ready.connection, error)).await),
     }
-    let ticket = attempt.settle();
-    drop(attempt);
+    let (ticket, dialled) = match origin {
+        Origin::Accepted(mut attempt) => (attempt.settle(), None),
+        Origin::Dialled(underway, address) => (None, Some((underway, address))),
+    };
     let mut membership =
         Membership { shared: shared.clone(), peer: peer.clone(), inner: inner.clone(), ending: None, ticket };
     let driver = Driver::start(&shared.config, ready, inner);
     shared.emit(Event::Added { peer: peer.clone() });
-    if let Some(reply) = reply.take() {
-        // Who dialled may have stopped waiting.
-        let _ = reply.send(Ok(peer));
+    match dialled {
+        Some((underway, address)) => underway.connected(&address, Some(&peer)),
+        None => accepted(shared, &peer, listens_at),
     }
     let report = &mut |end: HandlerEnd| {
         let (peer, ending) = (membership.peer.clone(), Ending::new(Stage::Session, end.error));
@@ -70,6 +84,24 @@ pub(super) async fn run_peer(
     };
     membership.ending = Some(driver.run(report).await);
     Ok(())
+}
+
+/// Where a node that has dialled this one listens, if it has said so: it may not be reachable there.
+fn listening_address(ready: &Ready, endpoints: &Endpoints) -> Option<Address> {
+    let port = u16::try_from(ready.session.remote().listen_port).ok().filter(|port| *port != 0)?;
+    Some(SocketAddr::new(endpoints.remote.as_ref()?.ip()?, port).into())
+}
+
+/// Tells those who decide about dials of a peer that has dialled this node.
+fn accepted(shared: &Shared, peer: &Peer, listens_at: Option<Address>) {
+    let node = NodeAddr::new(*peer.public_key(), listens_at);
+    shared.known(|book, now| {
+        let ip = peer.remote_address().and_then(Address::ip);
+        // What it says of itself may be of no use.
+        let _ = book.offer(&node, &Source::Peer { id: peer.id(), ip }, now);
+        book.connected(&peer.id(), None, now);
+    });
+    shared.dialler.peer_accepted(&node, peer);
 }
 
 /// A peer's place in the set. When it is dropped, after the last task of the peer, the peer is gone and everybody is
@@ -86,7 +118,14 @@ struct Membership {
 impl Drop for Membership {
     fn drop(&mut self) {
         let ending = self.ending.take().unwrap_or_else(|| self.inner.abandoned());
-        self.shared.peers.remove(&self.peer);
+        // Another connection to the same node may have taken the place.
+        if self.shared.peers.remove(&self.peer) {
+            self.shared.dialler.peer_dropped(&self.peer.id(), self.peer.age(), &ending);
+            // At the end of a run the book keeps who is connected: they are dialled first in the next.
+            if !self.shared.config.shutdown.is_cancelled() {
+                self.shared.known(|book, now| book.disconnected(&self.peer.id(), now));
+            }
+        }
         self.ticket = None;
         self.inner.set_ending(ending.clone());
         self.shared.emit(Event::Dropped { peer: self.peer.clone(), ending });

@@ -3,52 +3,83 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::attempt::Attempt;
-use super::connection::run_peer;
+use super::connection::{Origin, run_peer};
 use super::events::Event;
+use super::schedule::{Dial, Purpose};
 use super::shared::Shared;
+use crate::book::Source;
 use crate::node::{Address, NodeAddr, NodeId};
 use crate::p2p::{DisconnectReason, SessionError};
 use crate::peer::setup::{self, Ready, within};
-use crate::peer::{Direction, Ending, FailedAttempt, Peer, PeerError, Stage};
+use crate::peer::{Ending, FailedAttempt, Party, Peer, PeerError, Stage};
 use crate::rlpx::HandshakeError;
 use crate::transport::{BoxedTransport, Endpoints};
 
 /// So many ways to a node are tried, so that each has a share of the time that is worth something.
 const MAX_WAYS: usize = 16;
 
-pub(super) type DialReply = oneshot::Sender<Result<Peer, Ending>>;
-
-/// A node to be dialled, and who wants to know.
-#[derive(Debug)]
-pub(super) struct DialRequest {
-    pub(super) node: NodeAddr,
-    pub(super) reply: Option<DialReply>,
+/// Dials, and runs the peer to its end.
+pub(super) async fn dial(shared: Arc<Shared>, dial: Dial) {
+    let mut underway = Underway { shared, dial: Some(dial) };
+    if let Err(ending) = dial_and_run(&mut underway).await {
+        underway.failed(ending);
+    }
 }
 
-/// Dials, and runs the peer to its end. `attempt` is over when the dial is.
-pub(super) async fn dial(shared: Arc<Shared>, request: DialRequest, attempt: Box<Attempt>) {
-    let DialRequest { node, mut reply } = request;
-    let Err(ending) = dial_and_run(&shared, &node, attempt, &mut reply).await else { return };
-    if says_connected(&ending)
-        && let Some(peer) = shared.peers.find(&node.node_id())
-    {
-        // It has dialled this node meanwhile.
-        shared.config.meters.ends.dials_met.fetch_add(1, Ordering::Relaxed);
-        if let Some(reply) = reply {
-            let _ = reply.send(Ok(peer));
+/// A dial that the schedule waits for. If it is dropped because its task panics or is aborted, it has failed.
+pub(super) struct Underway {
+    shared: Arc<Shared>,
+    dial: Option<Dial>,
+}
+
+impl Underway {
+    /// It has led to the node at this address, which is this peer; none if it was a feeler.
+    pub(super) fn connected(&mut self, address: &Address, peer: Option<&Peer>) {
+        let Some(dial) = self.dial.take() else { return };
+        self.shared.known(|book, now| {
+            // The application's own nodes may be new to the book, and may not fit into it.
+            let _ = book.offer(&dial.node, &Source::Local, now);
+            book.connected(&dial.id, Some(address), now);
+        });
+        self.shared.dialler.dial_connected(&dial.id, address, peer);
+    }
+
+    fn failed(&mut self, ending: Ending) {
+        let Some(dial) = self.dial.take() else { return };
+        let Dial { id, node, purpose } = dial;
+        if says_connected(&ending)
+            && let Some(peer) = self.shared.peers.find(&id)
+        {
+            // It has dialled this node meanwhile.
+            self.shared.config.meters.ends.dials_met.fetch_add(1, Ordering::Relaxed);
+            self.shared.dialler.dial_failed(&id, purpose, &[], &Ok(peer));
+            return;
         }
-        return;
+        tracing::debug!(%node, stage = %ending.stage(), "dial failed: {ending}");
+        let failed = failed_addresses(&node, &ending);
+        self.shared.known(|book, now| {
+            book.failed(&id, now);
+        });
+        let outcome = Err(ending);
+        self.shared.dialler.dial_failed(&id, purpose, failed, &outcome);
+        if let Err(ending) = outcome {
+            self.shared.emit(Event::DialFailed { node, ending });
+        }
     }
-    tracing::debug!(%node, stage = %ending.stage(), "dial failed: {ending}");
-    if let Some(reply) = reply {
-        // Who dialled may have stopped waiting.
-        let _ = reply.send(Err(ending.clone()));
+}
+
+impl Drop for Underway {
+    fn drop(&mut self) {
+        let error = if std::thread::panicking() { PeerError::Internal } else { PeerError::ShuttingDown };
+        self.failed(Ending::new(Stage::Dial, error));
     }
-    shared.emit(Event::DialFailed { node, ending });
+}
+
+/// The addresses at which nobody was found.
+fn failed_addresses<'a>(node: &'a NodeAddr, ending: &Ending) -> &'a [Address] {
+    if ending.stage() == Stage::Dial && ending.by() == Party::Network { &node.addresses } else { &[] }
 }
 
 fn says_connected(ending: &Ending) -> bool {
@@ -60,26 +91,31 @@ fn says_connected(ending: &Ending) -> bool {
     }
 }
 
-async fn dial_and_run(
-    shared: &Arc<Shared>,
-    node: &NodeAddr,
-    attempt: Box<Attempt>,
-    reply: &mut Option<DialReply>,
-) -> Result<(), Ending> {
+async fn dial_and_run(underway: &mut Underway) -> Result<(), Ending> {
+    let (shared, dial) = (underway.shared.clone(), underway.dial.clone());
+    let Some(Dial { id, node, purpose }) = dial else { return Ok(()) };
     let failed = |error| Ending::new(Stage::Dial, error);
     if node.public_key == shared.config.public_key {
         return Err(failed(HandshakeError::ConnectedToSelf.into()));
     }
-    let dialling = Dialling::begin(shared, node.node_id()).map_err(failed)?;
+    let dialling = Dialling::begin(&shared, id, purpose).map_err(failed)?;
+    shared.known(|book, now| {
+        book.tried(&id, now);
+    });
     // On the heap, and only for as long as it takes: the task stays as long as the peer.
-    let (ready, endpoints) = Box::pin(reach(shared, node)).await?;
+    let (ready, endpoints, address) = Box::pin(reach(&shared, &node)).await?;
     drop(dialling);
-    run_peer(shared, ready, Direction::Outbound, endpoints, attempt, reply).await
+    if purpose == Purpose::Feeler {
+        underway.connected(&address, None);
+        Box::pin(setup::refuse(ready.connection, PeerError::Requested(DisconnectReason::ClientQuitting))).await;
+        return Ok(());
+    }
+    run_peer(&shared, ready, endpoints, Origin::Dialled(underway, address)).await
 }
 
 /// Tries the addresses of a node in turn, until it answers at one of them: an address may be out of date, and what is
 /// there another node.
-async fn reach(shared: &Shared, node: &NodeAddr) -> Result<(Box<Ready>, Endpoints), Ending> {
+async fn reach(shared: &Shared, node: &NodeAddr) -> Result<(Box<Ready>, Endpoints, Address), Ending> {
     let (ways, mut left) = (ways(&shared.transports, &node.addresses)?, shared.config.timeouts.dial);
     let mut attempts = Vec::new();
     for (place, (address, transport)) in ways.iter().enumerate() {
@@ -89,7 +125,7 @@ async fn reach(shared: &Shared, node: &NodeAddr) -> Result<(Box<Ready>, Endpoint
         let reached = match dialled {
             Ok((stream, endpoints)) => {
                 let ready = setup::initiate(&shared.config, stream, node.public_key).await;
-                ready.map(|ready| (ready, endpoints))
+                ready.map(|ready| (ready, endpoints, (*address).clone()))
             }
             Err(ending) => Err(ending),
         };
@@ -132,9 +168,9 @@ struct Dialling {
 }
 
 impl Dialling {
-    fn begin(shared: &Arc<Shared>, id: NodeId) -> Result<Self, PeerError> {
+    fn begin(shared: &Arc<Shared>, id: NodeId, purpose: Purpose) -> Result<Self, PeerError> {
         shared.check_ban(&id)?;
-        shared.peers.begin_dial(id)?;
+        shared.peers.begin_dial(id, purpose == Purpose::Feeler)?;
         Ok(Self { shared: shared.clone(), id })
     }
 }

@@ -109,6 +109,15 @@ pub enum Event {
         /// The size of the payload, decompressed, in bytes.
         bytes: usize,
     },
+    /// The address book could not be saved. It is tried again.
+    #[cfg(feature = "book-file")]
+    #[non_exhaustive]
+    BookNotSaved {
+        /// Where.
+        path: std::path::PathBuf,
+        /// What the operating system says.
+        error: Arc<std::io::Error>,
+    },
     /// Inbound connections were closed before a byte of them was read. It is told at once, and then once a second at the
     /// most, with the next such connection: a flood of connections is none of events.
     #[non_exhaustive]
@@ -142,6 +151,8 @@ pub enum EventKind {
     ClosedUnread,
     /// [`Event::Banned`].
     Banned,
+    /// That the address book could not be saved; only with the feature `book-file`.
+    BookNotSaved,
     /// [`Event::MessageSent`].
     MessageSent,
     /// [`Event::MessageReceived`].
@@ -152,7 +163,7 @@ pub enum EventKind {
 
 impl EventKind {
     /// All that can be asked for.
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 10] = [
         Self::Added,
         Self::Dropped,
         Self::HandlerEnded,
@@ -160,6 +171,7 @@ impl EventKind {
         Self::Refused,
         Self::ClosedUnread,
         Self::Banned,
+        Self::BookNotSaved,
         Self::MessageSent,
         Self::MessageReceived,
     ];
@@ -181,6 +193,7 @@ impl fmt::Display for EventKind {
             Self::Refused => "refused",
             Self::ClosedUnread => "closed_unread",
             Self::Banned => "banned",
+            Self::BookNotSaved => "book_not_saved",
             Self::MessageSent => "message_sent",
             Self::MessageReceived => "message_received",
             Self::Lagged => "lagged",
@@ -199,6 +212,8 @@ impl Event {
             Self::Refused { .. } => EventKind::Refused,
             Self::ClosedUnread { .. } => EventKind::ClosedUnread,
             Self::Banned { .. } => EventKind::Banned,
+            #[cfg(feature = "book-file")]
+            Self::BookNotSaved { .. } => EventKind::BookNotSaved,
             Self::MessageSent { .. } => EventKind::MessageSent,
             Self::MessageReceived { .. } => EventKind::MessageReceived,
             Self::Lagged(_) => EventKind::Lagged,
@@ -218,6 +233,8 @@ impl Event {
             Self::Refused { id, .. } => *id,
             Self::Banned { id, .. } => Some(*id),
             Self::ClosedUnread { .. } | Self::Lagged(_) => None,
+            #[cfg(feature = "book-file")]
+            Self::BookNotSaved { .. } => None,
         }
     }
 

@@ -5,7 +5,7 @@ use super::access::{Mark, Trust};
 use super::gate::AcceptLimits;
 pub use super::peer_set::PeerLimits;
 use crate::node::{NodeAddr, NodeId};
-use crate::p2p::DisconnectReason;
+use crate::p2p::{DisconnectReason, RateLimit};
 use crate::peer::{Peer, PeerError};
 
 /// A limit is 0, which would let nothing through, or above `max_peers`.
@@ -15,6 +15,17 @@ use crate::peer::{Peer, PeerError};
 pub struct InvalidLimits {
     /// The name of the setting.
     pub setting: &'static str,
+}
+
+/// No such protocol is registered.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("no protocol {name}/{version} is registered")]
+#[non_exhaustive]
+pub struct UnknownProtocol {
+    /// Its name.
+    pub name: String,
+    /// Its version.
+    pub version: u64,
 }
 
 impl Server {
@@ -33,7 +44,25 @@ impl Server {
         if let Some(setting) = limits.out_of_range() {
             return Err(InvalidLimits { setting });
         }
+        self.shared.dialler.set_limits(|dials| dials.outbound = limits.max_outbound);
         Ok(disconnect(self.shared.peers.set_limits(limits), DisconnectReason::TooManyPeers))
+    }
+
+    /// Sets how many messages a second a peer may send for one of the protocols, from now on; `None` lifts the limit. What a
+    /// peer has used up of the old limit stays used up. Nobody is disconnected for it.
+    ///
+    /// # Errors
+    /// [`UnknownProtocol`].
+    pub fn set_rate_limit(
+        &self,
+        name: &str,
+        version: u64,
+        limit: impl Into<Option<RateLimit>>,
+    ) -> Result<(), UnknownProtocol> {
+        let place = self.place_of(name, version).ok_or_else(|| UnknownProtocol { name: name.into(), version })?;
+        self.shared.config.rates.set(place, limit.into());
+        self.peers().iter().for_each(Peer::review_rates);
+        Ok(())
     }
 
     /// How many inbound connections are let in.

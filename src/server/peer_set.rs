@@ -94,16 +94,22 @@ impl PeerSet {
         new.direction() == kept && existing.direction() != kept
     }
 
-    /// Removes a peer, and not another connection to the same node.
-    pub(super) fn remove(&self, peer: &Peer) {
+    /// Removes a peer, and not another connection to the same node; whether it was there.
+    pub(super) fn remove(&self, peer: &Peer) -> bool {
         let mut state = self.lock();
-        if state.peers.get(&peer.id()).is_some_and(|member| member.peer == *peer) {
+        let is_there = state.peers.get(&peer.id()).is_some_and(|member| member.peer == *peer);
+        if is_there {
             state.peers.remove(&peer.id());
         }
+        is_there
     }
 
     pub(super) fn find(&self, id: &NodeId) -> Option<Peer> {
         self.lock().peers.get(id).map(|member| member.peer.clone())
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.lock().peers.is_empty()
     }
 
     pub(super) fn all(&self) -> Vec<Peer> {
@@ -121,18 +127,26 @@ impl PeerSet {
     }
 
     /// Notes that a node is being dialled; an error when it may not be a peer, is connected, or being dialled already.
-    pub(super) fn begin_dial(&self, id: NodeId) -> Result<(), PeerError> {
+    /// One that is only to be looked at needs no place.
+    pub(super) fn begin_dial(&self, id: NodeId, is_feeler: bool) -> Result<(), PeerError> {
         let mut state = self.lock();
         state.access.check(&id)?;
         if state.peers.contains_key(&id) {
             return Err(PeerError::AlreadyConnected);
         }
-        state.check_places(Some(&id), Direction::Outbound)?;
+        if !is_feeler {
+            state.check_places(Some(&id), Direction::Outbound)?;
+        }
         if state.dialling.insert(id) { Ok(()) } else { Err(PeerError::AlreadyConnected) }
     }
 
     pub(super) fn end_dial(&self, id: &NodeId) {
         self.lock().dialling.remove(id);
+    }
+
+    /// Whether there is a place for another peer that this node dials of its own accord.
+    pub(super) fn has_place(&self) -> bool {
+        self.lock().check_places(None, Direction::Outbound).is_ok()
     }
 
     pub(super) fn limits(&self) -> PeerLimits {

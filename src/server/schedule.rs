@@ -262,6 +262,26 @@ impl Schedule {
         self.nodes.get(id).is_some_and(|node| node.dialling.is_some())
     }
 
+    /// Whether a node waits, is being dialled, is a peer, or must not be dialled yet.
+    pub(crate) fn knows(&self, id: &NodeId, now: Instant) -> bool {
+        self.nodes.contains_key(id) || self.history.rests(id, now)
+    }
+
+    /// A dynamic node shares no capability: it is not dialled for long.
+    pub(crate) fn useless(&mut self, id: &NodeId, now: Instant) {
+        let Some(mut node) = self.take(id) else { return };
+        if !node.is(Purpose::Persistent) {
+            node.rest_until(now + USELESS_REST);
+            node.set(Purpose::Dynamic, false);
+        }
+        self.put(*id, node, now);
+    }
+
+    /// The limits in force.
+    pub(crate) fn limits(&self) -> DialLimits {
+        self.limits
+    }
+
     /// Changes the limits from now on. Nobody is dropped.
     pub(crate) fn set_limits(&mut self, limits: DialLimits, now: Instant) {
         self.limits = limits;

@@ -1,16 +1,16 @@
 //! What the connections of a server share.
 
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
+use std::time::{Instant, SystemTime};
 
-use tokio::time::Instant;
-
-use super::access::Bans;
+use super::dialler::Dialler;
 use super::events::{Emitter, Event};
 use super::gate::{Gate, Refusal, Ticket};
 use super::peer_set::PeerSet;
+use crate::book::{AddressBook, SharedBook};
 use crate::metrics::Load;
-use crate::node::NodeId;
+use crate::node::{Address, NodeId};
 use crate::peer::setup::Config;
 use crate::peer::{Counters, PeerError};
 use crate::transport::BoxedTransport;
@@ -26,7 +26,13 @@ pub(super) struct Shared {
     pub(super) traffic: Counters,
     /// Lets inbound connections in.
     pub(super) gate: Arc<Gate>,
-    pub(super) bans: Option<Arc<dyn Bans>>,
+    /// Decides when which node is dialled.
+    pub(super) dialler: Dialler,
+    pub(super) book: SharedBook,
+    /// Whether nodes are looked for, and what is learnt of them is noted.
+    pub(super) keeps_book: bool,
+    /// Where it listens.
+    pub(super) local_address: Mutex<Option<Address>>,
 }
 
 impl Shared {
@@ -35,15 +41,21 @@ impl Shared {
         self.events.emit(&event);
     }
 
+    /// Notes in the book what was learnt of a node.
+    pub(super) fn known(&self, note: impl FnOnce(&mut AddressBook, SystemTime)) {
+        if self.keeps_book {
+            self.book.with(note);
+        }
+    }
+
     /// Whether a node that has proved its key, or is to be dialled, is banned.
     pub(super) fn check_ban(&self, id: &NodeId) -> Result<(), PeerError> {
-        let now = Instant::now().into_std();
-        if self.bans.as_ref().is_some_and(|bans| bans.bans_node(id, now)) { Err(PeerError::Banned) } else { Ok(()) }
+        if self.book.with(|book, now| book.is_banned(id, now)) { Err(PeerError::Banned) } else { Ok(()) }
     }
 
     /// Lets an inbound connection in, or tells why not.
-    pub(super) fn admit(&self, ip: Option<IpAddr>, now: std::time::Instant) -> Result<Ticket, Refusal> {
-        if ip.zip(self.bans.as_ref()).is_some_and(|(ip, bans)| bans.bans_address(ip.to_canonical(), now)) {
+    pub(super) fn admit(&self, ip: Option<IpAddr>, now: Instant) -> Result<Ticket, Refusal> {
+        if ip.is_some_and(|ip| self.book.with(|book, now| book.is_banned_ip(ip.to_canonical(), now))) {
             return Err(Refusal::Banned);
         }
         self.gate.admit(ip, now)

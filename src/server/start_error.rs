@@ -54,4 +54,7 @@ pub enum StartError {
         /// What the operating system says.
         source: io::Error,
     },
+    /// The operating system has no random numbers.
+    #[error("the operating system has no random numbers: {0}")]
+    Random(getrandom::Error),
 }

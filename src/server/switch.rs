@@ -4,14 +4,16 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-use super::attempt::{Attempt, Origin, Place};
+use super::attempt::Attempt;
+use super::candidates::Candidates;
 use super::connection::serve;
-use super::dial::{self, DialRequest};
+use super::dial::dial;
 use super::events::Event;
+use super::saver::Saver;
 use super::shared::Shared;
 use crate::node::Address;
 use crate::transport::{BoxedListener, ByteStream, Endpoints};
@@ -25,34 +27,42 @@ const ABORT: Duration = Duration::from_millis(100);
 /// After an accept that failed, most likely for want of descriptors: five a second.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
+/// What the application asks of the task. The answer tells that it is done.
+#[derive(Debug)]
+pub(super) enum Command {
+    /// Accepts from this listener instead of the one there is, or from none.
+    Listen(Option<BoxedListener>, oneshot::Sender<()>),
+}
+
 pub(super) struct Switch {
     pub(super) shared: Arc<Shared>,
     pub(super) listener: Option<BoxedListener>,
-    pub(super) requests: mpsc::Receiver<DialRequest>,
-    /// Places for dials.
-    pub(super) dials: Arc<Semaphore>,
+    pub(super) commands: mpsc::Receiver<Command>,
+    pub(super) candidates: Candidates,
+    pub(super) saver: Saver,
     pub(super) connections: JoinSet<()>,
 }
 
 impl Switch {
     /// Runs until the shutdown, and until every connection has ended after it.
     pub(super) async fn run(mut self) {
-        let shutdown = self.shared.config.shutdown.clone();
+        let shared = self.shared.clone();
         let mut not_before = None;
         loop {
+            let wake = self.dial_what_is_due();
             tokio::select! {
                 biased;
-                () = shutdown.cancelled() => break,
+                () = shared.config.shutdown.cancelled() => break,
                 Some(ended) = self.connections.join_next() => {
                     if let Err(error) = ended {
                         tracing::error!("the task of a connection failed: {error}");
                     }
                 }
-                (permit, request) = next_dial(&self.dials, &mut self.requests) => {
-                    let place = Place::Dialled { _permit: permit };
-                    let attempt = Attempt::new(self.shared.clone(), Origin::Dialled(request.node.clone()), place);
-                    self.connections.spawn(dial::dial(self.shared.clone(), request, attempt));
-                }
+                Some(command) = self.commands.recv() => self.obey(command),
+                () = shared.dialler.changed() => {}
+                () = until(wake) => {}
+                node = self.candidates.next(), if shared.dialler.wanted() > 0 => self.candidates.take(&shared, &node),
+                () = self.saver.run(&shared) => {}
                 accepted = accept(self.listener.as_mut(), not_before) => match accepted {
                     Ok((stream, endpoints)) => self.accepted(stream, endpoints),
                     Err(error) => {
@@ -62,6 +72,10 @@ impl Switch {
                 }
             }
         }
+        self.end().await;
+    }
+
+    async fn end(mut self) {
         self.listener = None;
         let abort = self.shared.config.abort.clone();
         let late = async {
@@ -72,19 +86,39 @@ impl Switch {
             // It does not matter which.
             let _ = timeout(SHUTDOWN, aborted).await;
         };
+        // Before the book forgets who is connected.
+        let saved = self.saver.last(&self.shared);
+        let ended = async { while self.connections.join_next().await.is_some() {} };
         tokio::select! {
-            () = async { while self.connections.join_next().await.is_some() {} } => return,
+            _ = async { tokio::join!(ended, saved) } => return,
             () = late => {}
         }
         self.connections.shutdown().await;
+    }
+
+    /// Begins the dials that are due, and returns when there may be others.
+    fn dial_what_is_due(&mut self) -> Option<Instant> {
+        let refill = self.candidates.refill(&self.shared);
+        let due = self.shared.dialler.poll();
+        for due in due.dials {
+            self.connections.spawn(dial(self.shared.clone(), due));
+        }
+        let wake = due.wake.map(Instant::from_std);
+        refill.into_iter().chain(wake).min()
+    }
+
+    fn obey(&mut self, command: Command) {
+        let Command::Listen(listener, done) = command;
+        self.listener = listener;
+        // Who asked may have stopped waiting.
+        let _ = done.send(());
     }
 
     fn accepted(&mut self, stream: ByteStream, endpoints: Endpoints) {
         let now = Instant::now().into_std();
         match self.shared.admit(endpoints.remote.as_ref().and_then(Address::ip), now) {
             Ok(ticket) => {
-                let place = Place::Accepted(ticket);
-                let attempt = Attempt::new(self.shared.clone(), Origin::Accepted(endpoints.remote.clone()), place);
+                let attempt = Attempt::new(self.shared.clone(), endpoints.remote.clone(), ticket);
                 self.connections.spawn(serve(self.shared.clone(), stream, endpoints, attempt));
             }
             Err(refusal) => {
@@ -100,15 +134,10 @@ impl Switch {
     }
 }
 
-async fn next_dial(
-    places: &Arc<Semaphore>,
-    requests: &mut mpsc::Receiver<DialRequest>,
-) -> (OwnedSemaphorePermit, DialRequest) {
-    let permit = places.clone().acquire_owned().await;
-    match (permit, requests.recv().await) {
-        (Ok(permit), Some(request)) => (permit, request),
-        // The server is gone, and this task about to be aborted.
-        _ => std::future::pending().await,
+async fn until(time: Option<Instant>) {
+    match time {
+        Some(time) => sleep_until(time).await,
+        None => std::future::pending().await,
     }
 }
 

@@ -165,10 +165,10 @@ impl Tally {
 async fn dial(server: &Server, first: Vec<Enode>, mut later: mpsc::Receiver<Enode>) {
     for enode in &first {
         // It fails in a shutdown only.
-        let _ = server.add_peer(enode).await;
+        let _ = server.add_peer(enode);
     }
     while let Some(enode) = later.recv().await {
-        let _ = server.add_peer(&enode).await;
+        let _ = server.add_peer(&enode);
     }
     std::future::pending().await
 }

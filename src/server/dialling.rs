@@ -1,0 +1,249 @@
+//! Which nodes the application wants: dialled once, kept, private, banned.
+
+use std::sync::PoisonError;
+use std::time::{Duration, SystemTime};
+
+use tokio::sync::oneshot;
+
+use super::access::Mark;
+use super::builder::{Nodes, listen, port};
+use super::events::Event;
+use super::schedule::{Purpose, Taken};
+use super::shared::Shared;
+use super::start_error::StartError;
+use super::switch::Command;
+use super::{Server, reachable};
+use crate::book::{Flags, SharedBook};
+use crate::node::{Address, NodeAddr, NodeId, Subnet};
+use crate::p2p::DisconnectReason;
+use crate::peer::{Ending, Peer, PeerError, Stage};
+use crate::transport::BoxedListener;
+
+/// The longest ban that is worth its name.
+const MAX_BAN: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+
+/// Why a node was not made a persistent one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum NotAdded {
+    /// It is this node.
+    #[error("a node cannot be a peer of itself")]
+    Own,
+    /// As many nodes are persistent as may be.
+    #[error("there are as many persistent nodes as there may be")]
+    Full,
+    /// The server has been shut down.
+    #[error("the server is shutting down")]
+    ShuttingDown,
+}
+
+/// No peer and no persistent node has this id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{id} is neither a peer nor a persistent node")]
+#[non_exhaustive]
+pub struct UnknownNode {
+    /// The id.
+    pub id: NodeId,
+}
+
+impl Server {
+    /// Dials a node once and waits until it is a peer. Its addresses are tried in turn, each for its share of what is left
+    /// of the [`dial_timeout`](crate::ServerBuilder::dial_timeout), until the encryption handshake shows that the node is
+    /// there. If it is a peer already, or becomes one by its own dial meanwhile, that peer is returned; while it is being
+    /// dialled, this waits for the same dial. When both ends dial at once, the connection that the node with the smaller
+    /// id has dialled is kept, and the other ended with [`DisconnectReason::AlreadyConnected`].
+    ///
+    /// # Errors
+    /// Why, by whom and at which stage the attempt ended; it is also reported as [`Event::DialFailed`], unless it did not
+    /// begin: [`PeerError::TooManyDials`] when a thousand others wait.
+    ///
+    /// # Cancel safety
+    /// When the future is dropped, the dial goes on, and is told of by [`Event::Added`] or [`Event::DialFailed`].
+    pub async fn dial(&self, node: impl Into<NodeAddr>) -> Result<Peer, Ending> {
+        let failed = |error| Ending::new(Stage::Dial, error);
+        let (node, shutdown) = (node.into(), &self.shared.config.shutdown);
+        let id = node.node_id();
+        if let Some(peer) = self.peer(&id) {
+            return Ok(peer);
+        }
+        if shutdown.is_cancelled() {
+            return Err(failed(PeerError::ShuttingDown));
+        }
+        let (reply, answer) = oneshot::channel();
+        if let Err(refused) = self.shared.dialler.ask(&node, reply) {
+            return match (refused, self.peer(&id)) {
+                (Taken::Connected, Some(peer)) => Ok(peer),
+                (Taken::Connected, None) => Err(failed(PeerError::AlreadyConnected)),
+                _ => Err(failed(PeerError::TooManyDials)),
+            };
+        }
+        tokio::select! {
+            biased;
+            answer = answer => {
+                let is_over = shutdown.is_cancelled();
+                let gone = if is_over { PeerError::ShuttingDown } else { PeerError::Internal };
+                answer.unwrap_or(Err(failed(gone)))
+            }
+            () = shutdown.cancelled() => Err(failed(PeerError::ShuttingDown)),
+        }
+    }
+
+    /// Makes a node a persistent one, and returns at once: it is dialled until it is a peer, and again with
+    /// [backoff](crate::ServerBuilder::backoff) whenever it is lost, until [`Server::remove_peer`]. It passes all limits.
+    /// For one that is persistent already, addresses are added.
+    ///
+    /// # Errors
+    /// [`NotAdded`].
+    pub fn add_peer(&self, node: impl Into<NodeAddr>) -> Result<(), NotAdded> {
+        let node = node.into();
+        if node.public_key == self.shared.config.public_key {
+            return Err(NotAdded::Own);
+        }
+        if self.shared.config.shutdown.is_cancelled() {
+            return Err(NotAdded::ShuttingDown);
+        }
+        match self.shared.dialler.add(&node, Purpose::Persistent) {
+            Taken::Full => return Err(NotAdded::Full),
+            _ => self.shared.gate.set_exempt(self.shared.peers.mark(Mark::Persistent, &node)),
+        }
+        self.shared.flag(&node, Flags::PERSISTENT, true);
+        Ok(())
+    }
+
+    /// Takes a node's persistence away, gives up dialling it, and disconnects it with [`DisconnectReason::Requested`].
+    /// Returns the peer, if it was one: [`Peer::closed`] waits for the end.
+    ///
+    /// # Errors
+    /// [`UnknownNode`].
+    pub fn remove_peer(&self, id: &NodeId) -> Result<Option<Peer>, UnknownNode> {
+        let was_persistent = self.shared.dialler.remove(id);
+        if let Some(exempt) = self.shared.peers.unmark(Mark::Persistent, id) {
+            self.shared.gate.set_exempt(exempt);
+        }
+        self.shared.unflag(id, Flags::PERSISTENT);
+        match self.peer(id) {
+            None if !was_persistent => Err(UnknownNode { id: *id }),
+            peer => Ok(peer.inspect(|peer| peer.disconnect(DisconnectReason::Requested))),
+        }
+    }
+
+    /// Whether a node is persistent.
+    pub fn is_persistent(&self, id: &NodeId) -> bool {
+        self.shared.dialler.is_persistent(id)
+    }
+
+    /// Sets whether a node is private: nobody else is told of a private one.
+    pub fn set_private(&self, node: impl Into<NodeAddr>, is_private: bool) {
+        self.shared.flag(&node.into(), Flags::PRIVATE, is_private);
+    }
+
+    /// The address book: the one that was [given](crate::ServerBuilder::address_book) to the server, or one of its own,
+    /// that has what is banned.
+    pub fn book(&self) -> &SharedBook {
+        &self.shared.book
+    }
+
+    /// Bans a node for a time, at most for ten years, and disconnects it with [`DisconnectReason::UselessPeer`] if it is a
+    /// peer, which is then returned. It is not dialled and not accepted until the ban ends, a persistent one neither. Told
+    /// as [`Event::Banned`].
+    pub fn ban(&self, id: NodeId, time: Duration) -> Option<Peer> {
+        let until = self.shared.book.with(|book, now| {
+            let until = end_of_ban(now, time);
+            book.ban(id, until, now);
+            until
+        });
+        self.shared.emit(Event::Banned { id, until });
+        self.peer(&id).inspect(|peer| peer.disconnect(DisconnectReason::UselessPeer))
+    }
+
+    /// Bans all addresses of a network for a time, at most for ten years. Peers that are connected from there, or there,
+    /// are disconnected and returned. Connections from there are closed unread.
+    pub fn ban_subnet(&self, subnet: Subnet, time: Duration) -> Vec<Peer> {
+        self.shared.book.with(|book, now| book.ban_subnet(subnet, end_of_ban(now, time), now));
+        let mut banned = self.peers();
+        banned.retain(|peer| peer.remote_addr().is_some_and(|address| subnet.contains(address.ip())));
+        banned.iter().for_each(|peer| peer.disconnect(DisconnectReason::UselessPeer));
+        banned
+    }
+
+    /// Ends the ban of a node; whether there was one.
+    pub fn unban(&self, id: &NodeId) -> bool {
+        self.shared.book.with(|book, _| book.unban(id))
+    }
+
+    /// Ends the ban of a network; whether there was one.
+    pub fn unban_subnet(&self, subnet: &Subnet) -> bool {
+        self.shared.book.with(|book, _| book.unban_subnet(subnet))
+    }
+
+    /// Listens on another address from now on, or on none. The new one is listened on before the old one is given up;
+    /// peers stay. Returns where it listens.
+    ///
+    /// # Errors
+    /// [`StartError::NoTransport`] and [`StartError::Listen`]; then nothing has changed.
+    ///
+    /// # Cancel safety
+    /// When the future is dropped, the change may or may not be made.
+    pub async fn set_listen(&self, address: Option<Address>) -> Result<Option<Address>, StartError> {
+        let listener = match &address {
+            Some(address) => Some(listen(&self.shared.transports, address).await?),
+            None => None,
+        };
+        let address = listener.as_ref().map(BoxedListener::local_address);
+        let (done, is_done) = oneshot::channel();
+        if self.commands.send(Command::Listen(listener, done)).await.is_ok() {
+            self.shared.set_local_address(address.clone());
+            // The task answers, or is about to end.
+            let _ = is_done.await;
+        }
+        Ok(address)
+    }
+}
+
+fn end_of_ban(now: SystemTime, time: Duration) -> SystemTime {
+    now.checked_add(time.min(MAX_BAN)).unwrap_or(now)
+}
+
+impl Shared {
+    /// Makes the nodes of the settings known to those who decide about dials.
+    pub(super) fn introduce(&self, nodes: &Nodes) {
+        self.set_local_address(self.local_address.lock().unwrap_or_else(PoisonError::into_inner).clone());
+        for node in &nodes.persistent {
+            self.dialler.add(node, Purpose::Persistent);
+            self.flag(node, Flags::PERSISTENT, true);
+        }
+        for node in &nodes.private {
+            self.flag(node, Flags::PRIVATE, true);
+        }
+    }
+
+    fn set_local_address(&self, address: Option<Address>) {
+        let own = address.as_ref().and_then(Address::socket_addr).map(reachable);
+        self.book.with(|book, _| book.set_own(self.config.public_key.node_id(), own.into_iter().collect()));
+        let listen_port = address.as_ref().map_or(0, port);
+        self.config.listen_port.store(listen_port, std::sync::atomic::Ordering::Relaxed);
+        *self.local_address.lock().unwrap_or_else(PoisonError::into_inner) = address;
+    }
+
+    /// Notes in the book what the application wants of a node.
+    fn flag(&self, node: &NodeAddr, flag: Flags, is_set: bool) {
+        let id = node.node_id();
+        if !is_set {
+            return self.unflag(&id, flag);
+        }
+        self.book.with(|book, now| {
+            let flags = book.find(&id, now).map_or(flag, |known| known.flags.and(flag));
+            if let Err(refusal) = book.keep(node, flags, now) {
+                tracing::debug!(%node, "not in the address book: {refusal}");
+            }
+        });
+    }
+
+    fn unflag(&self, id: &NodeId, flag: Flags) {
+        self.book.with(|book, now| {
+            if let Some(known) = book.find(id, now) {
+                book.set_flags(id, known.flags.without(flag), now);
+            }
+        });
+    }
+}
