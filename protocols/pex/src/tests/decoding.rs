@@ -26,6 +26,9 @@ proptest! {
     fn what_is_written_is_read_as_it_was(records in proptest::collection::vec(records(), 0..=MAX_RECORDS), port: u16) {
         let bytes = Nodes(records.clone()).rlp_bytes();
         prop_assert!(bytes.len() + 11 <= MAX_BODY_SIZE, "R56: {} bytes", bytes.len());
+        // The decoder alone would not mind.
+        let extent = rlp::PayloadInfo::from(&bytes).map(|info| info.header_len + info.value_len);
+        prop_assert_eq!(extent, Ok(bytes.len()));
         prop_assert_eq!(rlp::decode::<Nodes>(&bytes), Ok(Nodes(records)));
         let announce = Announce(Announcement::Port(port));
         prop_assert_eq!(rlp::decode::<Announce>(&announce.rlp_bytes()), Ok(announce));

@@ -38,13 +38,20 @@ async fn both_ends_come_to_know_what_the_other_knows(wire: Wire) {
 }
 
 async fn a_request_is_answered_with_these_bytes(wire: Wire) {
-    let mut driver = Driver::silent(wire).await;
-    let v6: SocketAddr = "[2001:4860::1]:7".parse().unwrap();
-    add(&driver.book, &at(1, v6));
-    driver.send(GET_NODES, hex::decode("c2071e").unwrap()).await;
-    let answer = expect_message(&mut driver.driven.channel, NODES).await;
-    let expected = format!("f85907f856f854902001486000000000000000000000000107b840{}", key(1).public_key());
-    assert_eq!(hex::encode(&answer.payload), expected, "R56");
+    let mut one = [0; 32];
+    one[31] = 1;
+    let public_key = NodeKey::from_bytes(&one).unwrap().public_key();
+    for (address, before) in [
+        ("8.8.8.8:30303", "f84f07f84cf84a840808080882765fb840"),
+        ("[2001:4860::1]:7", "f85907f856f854902001486000000000000000000000000107b840"),
+    ] {
+        let mut driver = Driver::silent(wire).await;
+        let address: SocketAddr = address.parse().unwrap();
+        add(&driver.book, &NodeAddr::new(public_key, [Address::Ip(address)]));
+        driver.send(GET_NODES, hex::decode("c2071e").unwrap()).await;
+        let answer = expect_message(&mut driver.driven.channel, NODES).await;
+        assert_eq!(hex::encode(&answer.payload), format!("{before}{public_key}"), "R56: the example of docs/pex.md");
+    }
 }
 
 async fn private_nodes_and_failed_and_banned_ones_are_told_to_nobody(wire: Wire) {
