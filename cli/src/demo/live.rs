@@ -48,7 +48,7 @@ impl View {
 
     fn draw(&self, bar: &ProgressBar, network: &Network, tally: &Tally, board: &Board) {
         let traffic = network.traffic();
-        let [shares, isolation, flood] = board.read();
+        let [shares, isolation, flood, comeback, ban, newcomer] = board.read();
         let counts = tally.lock();
         let talked = counts.begun.map_or(Duration::ZERO, |begun| begun.elapsed());
         bar.set_position(u64::try_from(talked.as_millis()).unwrap_or(u64::MAX).min(self.seconds * 1000));
@@ -63,6 +63,9 @@ impl View {
             ("shares", shares),
             ("isolation", isolation),
             ("flood", flood),
+            ("comeback", comeback),
+            ("ban", ban),
+            ("newcomer", newcomer),
             ("errors", counts.errors.len().to_string()),
         ];
         drop(counts);

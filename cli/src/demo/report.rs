@@ -11,7 +11,7 @@ use serde::Serialize;
 use super::graph::Graph;
 use super::load::ECHO_BYTES;
 use super::scenes::Played;
-use super::sections::{self, Flood, Isolation, Shares};
+use super::sections::{self, Ban, Comeback, Flood, Isolation, Newcomer, Shares};
 use super::tally::{Counts, Times};
 use crate::exit::{Exit, Failure};
 
@@ -45,10 +45,13 @@ pub(super) struct Report {
     gossip: Gossip,
     bytes_sent: u64,
     bytes_received: u64,
-    /// Null, as are the next two, where it was cut short or failed.
+    /// Null, as are the next five, where it was cut short or failed.
     shares: Option<Shares>,
     isolation: Option<Isolation>,
     flood: Option<Flood>,
+    comeback: Option<Comeback>,
+    ban: Option<Ban>,
+    newcomer: Option<Newcomer>,
     pub(super) errors: Vec<String>,
 }
 
@@ -101,6 +104,9 @@ impl Report {
             shares: played.shares.as_ref().map(Shares::new),
             isolation: played.isolation.as_ref().map(Isolation::new),
             flood: played.flood.as_ref().map(Flood::new),
+            comeback: played.comeback.as_ref().map(Comeback::new),
+            ban: played.ban.as_ref().map(Ban::new),
+            newcomer: played.newcomer.as_ref().map(Newcomer::new),
             errors: counts.errors.clone(),
         }
     }

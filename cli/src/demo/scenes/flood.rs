@@ -1,26 +1,19 @@
 //! A peer that floods its node with Pings is disconnected, and the node's other peers do not notice.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use capmux::p2p::{BaseMessage, Hello, MAX_MESSAGE_SIZE, MessageId, P2P_VERSION};
 use capmux::{
-    Capability, Connection, DisconnectReason, Ending, Enode, Event, EventStream, NodeId, NodeKey, Party, Peer,
-    PeerError, Server, connect_tcp,
+    Capability, Connection, DisconnectReason, Ending, Enode, Event, EventStream, NodeId, NodeKey, Party, PeerError,
+    Server, connect_tcp,
 };
-use capmux_echo::Echo;
-use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
-use super::{Cue, Line, Outcome, PATIENCE, check, connect, node};
+use super::others::Others;
+use super::{Cue, Line, Outcome, PATIENCE, node};
 
 /// How many other peers the node has.
 pub(in crate::demo) const OTHERS: usize = 2;
-
-/// The pause between two requests of another peer, and their size.
-const ECHO_EVERY: Duration = Duration::from_millis(10);
-const ECHO_BYTES: usize = 256;
 
 /// How the flooder ended.
 #[derive(Debug)]
@@ -38,7 +31,7 @@ pub(in crate::demo) struct Flood {
 
 pub(super) async fn play(mut cue: Cue, line: Line) -> Outcome<Flood> {
     let target = node("target", [capmux_echo::protocol()]).await?;
-    let mut others = Others::start(&target, &cue).await?;
+    let mut others = Others::start(OTHERS, &target, &cue).await?;
     line.write("not yet".to_owned());
     let mut flooded = None;
     if cue.wait_until(cue.middle()).await {
@@ -52,11 +45,7 @@ pub(super) async fn play(mut cue: Cue, line: Line) -> Outcome<Flood> {
     others.finish().await?;
     target.shutdown().await;
     let Some((before, mut flood)) = flooded else { return Ok(None) };
-    let since: Vec<_> = others.answered().into_iter().zip(before).map(|(now, before)| now - before).collect();
-    flood.others_answered = since.iter().sum();
-    if since.contains(&0) && !cue.is_stopped() {
-        return Err("another peer was answered nothing any more".to_owned());
-    }
+    flood.others_answered = others.answered_since(&before, &cue)?;
     if (flood.reason, flood.by) != (DisconnectReason::ProtocolError, Party::Local) {
         return Err(format!("the flooder was disconnected by {}: {}", flood.by, flood.reason));
     }
@@ -67,62 +56,6 @@ impl Flood {
     fn line(&self) -> String {
         format!("disconnected after {} Pings: {} ({:#04x})", self.pings, self.reason, self.reason.code())
     }
-}
-
-/// The other peers, which ask all the time.
-struct Others {
-    servers: Vec<Server>,
-    peers: Vec<Peer>,
-    answered: Vec<Arc<AtomicU64>>,
-    tasks: JoinSet<Result<(), String>>,
-}
-
-impl Others {
-    async fn start(target: &Server, cue: &Cue) -> Result<Self, String> {
-        let mut others = Self { servers: Vec::new(), peers: Vec::new(), answered: Vec::new(), tasks: JoinSet::new() };
-        for _ in 0..OTHERS {
-            let (protocol, echo) = Echo::new();
-            let server = node("other", [protocol]).await?;
-            let peer = connect(&server, target).await?;
-            let answered = Arc::<AtomicU64>::default();
-            others.tasks.spawn(ask(echo, peer.clone(), answered.clone(), cue.clone()));
-            others.servers.push(server);
-            others.peers.push(peer);
-            others.answered.push(answered);
-        }
-        Ok(others)
-    }
-
-    fn answered(&self) -> Vec<u64> {
-        self.answered.iter().map(|answered| answered.load(Ordering::Relaxed)).collect()
-    }
-
-    /// Waits until they have asked all that they ask.
-    async fn finish(&mut self) -> Result<(), String> {
-        while let Some(done) = self.tasks.join_next().await {
-            done.map_err(|error| error.to_string())??;
-        }
-        self.peers.iter().try_for_each(check)?;
-        for server in &self.servers {
-            server.shutdown().await;
-        }
-        Ok(())
-    }
-}
-
-async fn ask(echo: Echo, peer: Peer, answered: Arc<AtomicU64>, mut cue: Cue) -> Result<(), String> {
-    // The last answers come after the flood, however short the scene is.
-    while cue.wait_until(Instant::now() + ECHO_EVERY).await {
-        let answer = timeout(PATIENCE, echo.request(&peer, vec![7; ECHO_BYTES])).await;
-        answer
-            .map_err(|_| format!("another peer had no reply within {PATIENCE:?}"))?
-            .map_err(|error| format!("another peer had no reply: {error}"))?;
-        answered.fetch_add(1, Ordering::Relaxed);
-        if Instant::now() >= cue.end {
-            break;
-        }
-    }
-    Ok(())
 }
 
 /// Floods the node until it disconnects the flooder, which must then know why.
