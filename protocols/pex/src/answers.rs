@@ -41,8 +41,8 @@ impl Answers {
         Self { lifetime, askers: BTreeMap::new() }
     }
 
-    /// Up to `count` of the nodes that may be told of now, which are in the order of preference: those that this asker was
-    /// told of before, and then others until it has been told of [`MAX_RECORDS`].
+    /// Up to `count` of the nodes that may be told of now, which are in the order of preference: those that this asker
+    /// was told of before, and then others until it has been told of [`MAX_RECORDS`].
     pub(crate) fn choose(
         &mut self,
         asker: &Source,

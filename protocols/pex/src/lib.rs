@@ -23,14 +23,14 @@
 //! with it.
 //!
 //! # Who is asked, and what is believed
-//! A node asks the peers that it has dialled, and those that have dialled it only while it knows few nodes: who fills its
-//! places with connections of his own shall not fill its book as well. What a peer tells is offered to the book with the
-//! peer as its [`Source`](capmux::book::Source), whose quota and whose view of the network the book enforces: no address
-//! that cannot be routed from where the peer is, and no more nodes than four of the book's buckets hold for all peers of
-//! its network. A peer whose answers are mostly of no use is rated down.
+//! A node asks the peers that it has dialled, and those that have dialled it only while it knows few nodes: who
+//! fills its places with connections of his own shall not fill its book as well. What a peer tells is offered to
+//! the book with the peer as its [`Source`](capmux::book::Source), whose quota and whose view of the network the
+//! book enforces: no address that cannot be routed from where the peer is, and no more nodes than four of the
+//! book's buckets hold for all peers of its network. A peer whose answers are mostly of no use is rated down.
 //!
-//! A node tells of what its book [shares](capmux::book::AddressBook::share) with the asker, which is never a private node,
-//! and tells one asker of 30 nodes at most in ten minutes, however often it asks.
+//! A node tells of what its book [shares](capmux::book::AddressBook::share) with the asker, which is never a
+//! private node, and tells one asker of 30 nodes at most in ten minutes, however often it asks.
 //!
 //! The wire is in `docs/pex.md`.
 
@@ -73,14 +73,14 @@ pub struct PexSettings {
     /// How often a peer is asked, give or take a tenth. Default 30 s, at least
     /// [`MIN_INTERVAL`], at most a day.
     pub interval: Duration,
-    /// While the book has fewer nodes than this, peers are asked more often, from [`MIN_INTERVAL`] up as long as they tell
-    /// of new ones, and those that have dialled are asked, too. Default 16.
+    /// While the book has fewer nodes than this, peers are asked more often, from [`MIN_INTERVAL`] up as long as they
+    /// tell of new ones, and those that have dialled are asked, too. Default 16.
     pub few: usize,
     /// How long an answer may take. After that the peer is rated down, and left alone for ten times the
     /// [`interval`](Self::interval). Default 10 s.
     pub timeout: Duration,
-    /// How long an asker is told of the same nodes, and so is everybody in its network (/24, /64) when it is a public one.
-    /// Default ten minutes.
+    /// How long an asker is told of the same nodes, and so is everybody in its network (/24, /64) when it is a public
+    /// one. Default ten minutes.
     pub same_answer: Duration,
     /// Where chance comes from, in simulations. Default `None`: from the operating system.
     pub seed: Option<u64>,
