@@ -7,7 +7,7 @@ use std::time::SystemTime;
 use serde::{Deserialize, Serialize};
 
 use super::entry::MAX_SCORE;
-use super::{AddressBook, Refusal, Source, State};
+use super::{AddressBook, Known, Refusal, Source, State};
 use crate::node::{Enode, EnodeError, Enr, EnrError};
 use crate::{Address, NodeAddr, NodeId};
 
@@ -214,8 +214,7 @@ impl AddressBook {
     /// The nodes as `enode` URLs, one a line, each with its first address. Private and banned ones are left out, and so
     /// are those whose addresses are neither numeric nor domain names.
     pub fn to_enode_list(&self, now: SystemTime) -> String {
-        let known = self.iter(now).filter(|known| known.state != State::Banned && !known.flags.is_private);
-        let lines = known.filter_map(|known| {
+        let lines = self.exported(now).filter_map(|known| {
             let address = known.node.addresses.into_iter().find(|address| !matches!(address, Address::Other(..)))?;
             Some(format!("{}\n", NodeAddr::new(known.node.public_key, [address])))
         });
@@ -225,8 +224,8 @@ impl AddressBook {
     /// The nodes whose signed records are known, in the shape of geth's `nodes.json`. Private and banned ones are left out;
     /// [`to_enode_list`](Self::to_enode_list) has those without a record, too.
     pub fn to_nodes_json(&self, now: SystemTime) -> Vec<u8> {
-        let known = self.iter(now).filter(|known| known.state != State::Banned && !known.flags.is_private);
-        let items: BTreeMap<String, Item> = known
+        let items: BTreeMap<String, Item> = self
+            .exported(now)
             .filter_map(|known| {
                 let record = known.record?;
                 let score = i64::from(known.score.max(0));
@@ -235,5 +234,14 @@ impl AddressBook {
             })
             .collect();
         serde_json::to_vec_pretty(&items).expect("keys are strings and no value refuses to be written")
+    }
+
+    /// What others may see, without addresses of banned networks.
+    fn exported(&self, now: SystemTime) -> impl Iterator<Item = Known> {
+        let known = self.iter(now).filter(|known| known.state != State::Banned && !known.flags.is_private);
+        known.filter_map(move |mut known| {
+            known.node.addresses.retain(|address| !address.ip().is_some_and(|ip| self.is_banned_ip(ip, now)));
+            (!known.node.addresses.is_empty()).then_some(known)
+        })
     }
 }
