@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::entry::MAX_SCORE;
 use super::{AddressBook, Known, Refusal, Source, State};
 use crate::node::{Enode, EnodeError, Enr, EnrError};
+use crate::text::escaped;
 use crate::{Address, NodeAddr, NodeId};
 
 /// How many nodes a list has at most.
@@ -65,7 +66,7 @@ pub enum ImportError {
     /// The record of an entry is wrong.
     #[error("the entry {id} of the list of nodes: {source}")]
     Entry {
-        /// The key of the entry, cut at 80 characters.
+        /// The key of the entry, fit to be shown: cut at 80 characters, and control characters escaped.
         id: String,
         /// What is wrong.
         source: NodeTextError,
@@ -131,7 +132,7 @@ impl NodeList {
         let items: BTreeMap<String, Item> = serde_json::from_str(text)?;
         let mut list = Self::of_length(items.len())?;
         for (id, item) in items {
-            let failed = |source| ImportError::Entry { id: id.chars().take(80).collect(), source };
+            let failed = |source| ImportError::Entry { id: escaped(&id, 80), source };
             list.push(&item.record, |found, record| match record {
                 _ if found.to_string() != id.trim_start_matches("0x").to_ascii_lowercase() => {
                     Err(NodeTextError::OtherNode(found))
