@@ -183,11 +183,7 @@ impl Schedule {
         if let Err(refused) = self.admit(&id, purpose, now) {
             return refused;
         }
-        let mut entry = self.take(&id).unwrap_or_else(|| {
-            let mut entry = Node::new(node.public_key);
-            entry.not_before = self.history.take(&id);
-            entry
-        });
+        let mut entry = self.take_or_new(&id, node);
         match purpose {
             Purpose::Asked => entry.prefer(&node.addresses),
             _ => entry.learn(&node.addresses),
@@ -219,7 +215,8 @@ impl Schedule {
         let Some(mut node) = self.take(id) else { return false };
         let was_persistent = node.is(Purpose::Persistent);
         node.clear();
-        node.has_place |= was_persistent && node.peer == Some(Direction::Outbound);
+        let is_outbound = node.peer == Some(Direction::Outbound) || node.is_dialled_into_a_place();
+        node.has_place |= was_persistent && is_outbound;
         self.put(*id, node, now);
         was_persistent
     }
@@ -292,12 +289,13 @@ impl Schedule {
     pub(crate) fn dial_connected(&mut self, id: &NodeId, address: &Address, now: Instant) {
         let Some(mut node) = self.take(id) else { return };
         if let Some(purpose) = node.dialling {
+            let has_place = node.is_dialled_into_a_place();
             node.dial_ended(purpose);
             node.prefer(std::slice::from_ref(address));
             node.rest_until(now + REST);
             if purpose != Purpose::Feeler {
                 node.peer = Some(Direction::Outbound);
-                node.has_place = purpose == Purpose::Dynamic && !node.is(Purpose::Persistent);
+                node.has_place = has_place;
             } else if node.peer.is_none() {
                 self.wait(&mut node, now);
             }
@@ -327,18 +325,21 @@ impl Schedule {
     /// that was dialled, [`Schedule::dial_connected`] is told instead.
     pub(crate) fn peer_accepted(&mut self, peer: &NodeAddr, now: Instant) {
         let id = peer.node_id();
-        let mut node = self.take(&id).unwrap_or_else(|| Node::new(peer.public_key));
+        let mut node = self.take_or_new(&id, peer);
         node.peer = Some(Direction::Inbound);
-        node.has_place = node.dialling == Some(Purpose::Dynamic);
+        node.has_place = node.is_dialled_into_a_place();
         node.due = None;
         self.put(id, node, now);
     }
 
-    /// The last connection to a peer has ended, after this time.
+    /// The last connection to a peer has ended, after this time. Of a node that is no peer nothing is learnt.
     pub(crate) fn peer_dropped(&mut self, id: &NodeId, lived: Duration, loss: Loss, now: Instant) {
+        if self.nodes.get(id).is_none_or(|node| node.peer.is_none()) {
+            return;
+        }
         let Some(mut node) = self.take(id) else { return };
         node.peer = None;
-        node.has_place = node.dialling == Some(Purpose::Dynamic);
+        node.has_place = node.is_dialled_into_a_place();
         if lived >= STABLE {
             node.recovered();
         }

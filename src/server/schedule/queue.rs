@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::node::Node;
 use super::{Dial, MAX_FEELERS, PACE, Purpose, Schedule, Taken};
-use crate::node::NodeId;
+use crate::node::{NodeAddr, NodeId};
 
 impl Schedule {
     /// Whether a node may be taken on.
@@ -58,7 +58,7 @@ impl Schedule {
         let mut node = self.take(&id)?;
         node.due = None;
         node.dialling = Some(purpose);
-        node.has_place = purpose == Purpose::Dynamic;
+        node.has_place = node.is_dialled_into_a_place();
         let dial = Dial { id, node: node.addr(), purpose };
         self.put(id, node, now);
         if purpose != Purpose::Asked {
@@ -79,6 +79,15 @@ impl Schedule {
         self.outbound -= usize::from(node.has_place);
         self.persistent -= usize::from(node.is(Purpose::Persistent));
         Some(node)
+    }
+
+    /// The same, or a new one, with what is remembered of it.
+    pub(super) fn take_or_new(&mut self, id: &NodeId, node: &NodeAddr) -> Node {
+        self.take(id).unwrap_or_else(|| {
+            let mut new = Node::new(node.public_key);
+            new.not_before = self.history.take(id);
+            new
+        })
     }
 
     /// Puts a node in, or forgets it if it is neither dialled nor connected nor to be dialled.

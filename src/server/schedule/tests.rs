@@ -1,5 +1,6 @@
 mod day;
 mod random;
+mod sequences;
 
 use super::super::backoff::ExponentialBackoff;
 use super::*;
