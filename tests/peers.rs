@@ -270,6 +270,64 @@ async fn the_oldest_gives_way_and_its_receipt_says_so() {
     assert_eq!(soon(second).await, Err(SendError::NeverConnected), "R58");
 }
 
+#[tokio::test(start_paused = true)]
+async fn what_is_for_a_peer_that_is_going_waits_until_it_is_back() {
+    let (kept, mut handlers) = tokio::sync::mpsc::unbounded_channel();
+    // A handler that goes on after its peer has gone.
+    let protocol = Protocol::from_fn("test", 1, 2, move |_, channel| {
+        let kept = kept.clone();
+        async move {
+            kept.send(channel)?;
+            std::future::pending().await
+        }
+    });
+    let (peers, key) = (protocol.peers(), NodeKey::random());
+    let id = key.node_id();
+    let mut going = Other::with_key(&protocol, key.clone()).await;
+    let early = handlers.recv().await.expect("a handler");
+    peers.send_later(&id, 1, "early").expect("it is a peer");
+    going.gets("early", "R58").await;
+    going.pair.at_first.disconnect(DisconnectReason::Requested);
+    early.sender().closed().await;
+    assert_eq!(peers.count(), 1, "its handler has not ended");
+    let receipts = ["first", "second"].map(|text| peers.send_later(&id, 1, text).expect("it waits"));
+    assert_eq!(peers.waiting(&id), 2, "R58: it is not connected, though its handler runs");
+    let mut back = Other::with_key(&protocol, key).await;
+    for text in ["first", "second"] {
+        back.gets(text, "R58").await;
+    }
+    for receipt in receipts {
+        assert!(soon(receipt).await.is_ok(), "R58");
+    }
+}
+
+/// A payload whose owner is code of the application.
+struct Asking(ProtocolPeers);
+
+impl AsRef<[u8]> for Asking {
+    fn as_ref(&self) -> &[u8] {
+        b"payload"
+    }
+}
+
+impl Drop for Asking {
+    fn drop(&mut self) {
+        self.0.count();
+    }
+}
+
+#[test]
+fn a_payload_that_is_not_taken_is_dropped_without_a_lock() {
+    let (told, heard) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let (peers, id) = (ProtocolPeers::seeded(1), NodeKey::random().node_id());
+        peers.set_waiting_limits(WaitingLimits { peers: 0, ..WaitingLimits::default() });
+        told.send(peers.send_later(&id, 1, Bytes::from_owner(Asking(peers.clone()))).map(drop))
+    });
+    let refused = heard.recv_timeout(std::time::Duration::from_secs(10));
+    assert_eq!(refused, Ok(Err(SendError::TooManyAwaited { limit: 0 })), "R58");
+}
+
 #[tokio::test]
 async fn what_waits_fails_at_shutdown() {
     for is_dropped in [false, true] {

@@ -328,6 +328,11 @@ impl Outbox {
         self.lock().queues.iter_mut().for_each(|queue| queue.messages.shrink_to_fit());
     }
 
+    /// Whether no more messages are taken on.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.lock().close.is_some()
+    }
+
     /// Waits until no more messages are taken on.
     pub(crate) async fn closed(&self) {
         self.closed.cancelled().await;
