@@ -91,8 +91,15 @@ impl Registry {
 
     pub(super) async fn wait_until(&self, mut is_it: impl FnMut(usize) -> bool) {
         let mut count = self.count.subscribe();
-        // The sender lives as long as `self`.
-        let _ = count.wait_for(|count| is_it(*count)).await;
+        loop {
+            // What is called must not hold the lock.
+            let now = *count.borrow_and_update();
+            if is_it(now) {
+                return;
+            }
+            // The sender lives as long as `self`.
+            let _ = count.changed().await;
+        }
     }
 
     fn leave(&self, place: (NodeId, u64)) {
@@ -166,6 +173,9 @@ impl Drop for Membership {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::mpsc;
+    use std::time::Duration;
+
     use super::*;
     use crate::p2p::DisconnectReason;
     use crate::testing::{self, manual, node};
@@ -189,5 +199,22 @@ mod tests {
         let _late = registry.join(goes, channel.sender());
         assert!(registry.find(&key.node_id()).is_some_and(|member| member.peer == stays), "R13 R58");
         assert!(registry.members().iter().map(|member| &member.peer).eq([&stays]), "R13: also for broadcasts");
+    }
+
+    #[tokio::test]
+    async fn no_lock_is_held_while_the_application_says_how_many_peers_will_do() {
+        let registry = Arc::new(Registry::seeded(1));
+        let telling = registry.clone();
+        let is_it = move |_| {
+            let (told, heard) = mpsc::channel();
+            let telling = telling.clone();
+            std::thread::spawn(move || {
+                telling.tell_count();
+                told.send(())
+            });
+            heard.recv_timeout(Duration::from_secs(5)).is_ok()
+        };
+        let waited = tokio::time::timeout(Duration::from_secs(1), registry.wait_until(is_it)).await;
+        assert!(waited.is_ok(), "R13: another thread can tell of changes");
     }
 }
