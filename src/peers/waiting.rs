@@ -140,3 +140,38 @@ impl Waiting {
         displaced
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+    use std::time::Duration;
+
+    use super::*;
+
+    /// A payload whose owner is code of the application.
+    struct Asking(ProtocolPeers);
+
+    impl AsRef<[u8]> for Asking {
+        fn as_ref(&self) -> &[u8] {
+            b"payload"
+        }
+    }
+
+    impl Drop for Asking {
+        fn drop(&mut self) {
+            self.0.count();
+        }
+    }
+
+    #[test]
+    fn a_payload_that_is_not_taken_is_dropped_without_a_lock() {
+        let (told, heard) = mpsc::channel();
+        std::thread::spawn(move || {
+            let (peers, id) = (ProtocolPeers::seeded(1), NodeId::from_bytes([1; 32]));
+            peers.set_waiting_limits(WaitingLimits { peers: 0, ..WaitingLimits::default() });
+            told.send(peers.send_later(&id, 1, Bytes::from_owner(Asking(peers.clone()))).map(drop))
+        });
+        let refused = heard.recv_timeout(Duration::from_secs(10));
+        assert_eq!(refused, Ok(Err(SendError::TooManyAwaited { limit: 0 })), "R58");
+    }
+}
