@@ -195,6 +195,23 @@ async fn a_slow_peer_loses_its_own_copies_only_and_they_are_counted() {
     slow.gets_nothing("R23").await;
 }
 
+#[tokio::test]
+async fn the_copies_that_are_lost_are_a_metric() {
+    let ((protocol, mut opened), (other, _deaf)) = (manual("test", 1, 2), manual("test", 1, 2));
+    let peers = protocol.peers();
+    let server = start(listening().protocol(protocol.queue_messages(1))).await;
+    let client = start(node().protocol(other)).await;
+    dial(&client, &server).await;
+    let _kept = soon(opened.next()).await;
+    let (large, mut lagged) = (noise(1, 500_000), 0);
+    while lagged < 3 {
+        lagged += peers.broadcast(1, large.clone()).lagged;
+        tokio::task::yield_now().await;
+    }
+    let expected = format!("capmux_broadcast_lagged_total{{protocol=\"test/1\"}} {lagged}\n");
+    assert!(server.metrics_text().contains(&expected), "R23 R70: {expected}");
+}
+
 #[tokio::test(start_paused = true)]
 async fn each_peer_gets_a_broadcast_in_the_form_it_reads() {
     let (protocol, _opened) = manual("test", 1, 2);
@@ -299,33 +316,6 @@ async fn what_is_for_a_peer_that_is_going_waits_until_it_is_back() {
     for receipt in receipts {
         assert!(soon(receipt).await.is_ok(), "R58");
     }
-}
-
-/// A payload whose owner is code of the application.
-struct Asking(ProtocolPeers);
-
-impl AsRef<[u8]> for Asking {
-    fn as_ref(&self) -> &[u8] {
-        b"payload"
-    }
-}
-
-impl Drop for Asking {
-    fn drop(&mut self) {
-        self.0.count();
-    }
-}
-
-#[test]
-fn a_payload_that_is_not_taken_is_dropped_without_a_lock() {
-    let (told, heard) = std::sync::mpsc::channel();
-    std::thread::spawn(move || {
-        let (peers, id) = (ProtocolPeers::seeded(1), NodeKey::random().node_id());
-        peers.set_waiting_limits(WaitingLimits { peers: 0, ..WaitingLimits::default() });
-        told.send(peers.send_later(&id, 1, Bytes::from_owner(Asking(peers.clone()))).map(drop))
-    });
-    let refused = heard.recv_timeout(std::time::Duration::from_secs(10));
-    assert_eq!(refused, Ok(Err(SendError::TooManyAwaited { limit: 0 })), "R58");
 }
 
 #[tokio::test]
