@@ -358,6 +358,11 @@ impl Peer {
         }
     }
 
+    /// Whether this end has been asked to end the connection.
+    pub(crate) fn is_leaving(&self) -> bool {
+        self.inner.requested.get().is_some()
+    }
+
     /// How the connection ended; `None` while it lives.
     pub fn ending(&self) -> Option<Ending> {
         self.inner.ending.borrow().clone()
