@@ -4,8 +4,7 @@ mod access;
 mod attempt;
 mod backoff;
 mod builder;
-#[allow(dead_code, reason = "the switch does not decide by it yet")]
-mod collision;
+mod claims;
 mod connection;
 mod dial;
 pub(crate) mod events;
@@ -20,6 +19,7 @@ mod shared;
 mod start_error;
 mod status;
 mod switch;
+mod turn;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;

@@ -7,8 +7,8 @@ use super::dial::DialReply;
 use super::events::Event;
 use super::gate::Ticket;
 use super::shared::Shared;
+use super::turn::Claim;
 use crate::node::PublicKey;
-use crate::p2p::DisconnectReason;
 use crate::peer::driver::Driver;
 use crate::peer::handlers::HandlerEnd;
 use crate::peer::setup::{self, Ready};
@@ -23,12 +23,13 @@ pub(super) async fn serve(shared: Arc<Shared>, stream: ByteStream, endpoints: En
         // Whose key it is, is only a claim yet: what is told now must not depend on it.
         let admit = |key: &PublicKey| {
             id = Some(key.node_id());
-            shared.peers.check_unproved()
+            shared.peers.check_unproved()?;
+            Ok(Claim::new(&shared, key.node_id(), Direction::Inbound))
         };
         // On the heap, and only for as long as it takes: the task stays as long as the peer.
-        let ready = Box::pin(setup::accept(&shared.config, stream, admit)).await?;
+        let set_up = Box::pin(setup::accept(&shared.config, stream, admit)).await?;
         // On the heap, and only now: who stays silent does not pay for what a peer needs.
-        Box::pin(run_peer(&shared, ready, Direction::Inbound, endpoints, attempt, &mut None)).await
+        Box::pin(run_peer(&shared, set_up, Direction::Inbound, endpoints, attempt, &mut None)).await
     };
     if let Err(ending) = served.await {
         tracing::debug!(?remote, stage = %ending.stage(), "refused: {ending}");
@@ -41,7 +42,7 @@ pub(super) async fn serve(shared: Arc<Shared>, stream: ByteStream, endpoints: En
 /// The error is why it did not become one; `reply` is answered only if it did.
 pub(super) async fn run_peer(
     shared: &Arc<Shared>,
-    ready: Box<Ready>,
+    (ready, claim): (Box<Ready>, Claim),
     direction: Direction,
     endpoints: Endpoints,
     mut attempt: Box<Attempt>,
@@ -49,10 +50,8 @@ pub(super) async fn run_peer(
 ) -> Result<(), Ending> {
     let inner = PeerInner::new(&shared.config, &ready, direction, endpoints, &shared.traffic);
     let peer = Peer::new(inner.clone());
-    match shared.check_ban(&peer.id()).and_then(|()| shared.peers.insert(&peer)) {
-        Ok(None) => {}
-        Ok(Some(replaced)) => replaced.disconnect(DisconnectReason::AlreadyConnected),
-        Err(error) => return Err(Box::pin(setup::refuse(ready.connection, error)).await),
+    if let Err(error) = shared.check_ban(&peer.id()).and_then(|()| claim.admit(&peer)) {
+        return Err(Box::pin(setup::refuse(ready.connection, error)).await);
     }
     let ticket = attempt.settle();
     drop(attempt);

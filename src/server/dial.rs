@@ -10,6 +10,7 @@ use super::attempt::Attempt;
 use super::connection::run_peer;
 use super::events::Event;
 use super::shared::Shared;
+use super::turn::Claim;
 use crate::node::{Address, NodeAddr, NodeId};
 use crate::p2p::{DisconnectReason, SessionError};
 use crate::peer::setup::{self, Ready, within};
@@ -72,14 +73,26 @@ async fn dial_and_run(
     }
     let dialling = Dialling::begin(shared, node.node_id()).map_err(failed)?;
     // On the heap, and only for as long as it takes: the task stays as long as the peer.
-    let (ready, endpoints) = Box::pin(reach(shared, node)).await?;
+    let reached = Box::pin(reach(shared, node)).await;
+    if let Err(ending) = &reached
+        && says_connected(ending)
+    {
+        // The other end may have refused this connection for one that it has dialled.
+        let settled = async {
+            shared.peers.settled(&node.node_id()).await;
+            Ok(())
+        };
+        // If it takes too long, nothing has come of it.
+        let _ = within(&shared.config, Stage::Hello, shared.config.timeouts.hello, settled).await;
+    }
     drop(dialling);
-    run_peer(shared, ready, Direction::Outbound, endpoints, attempt, reply).await
+    let (set_up, endpoints) = reached?;
+    run_peer(shared, set_up, Direction::Outbound, endpoints, attempt, reply).await
 }
 
 /// Tries the addresses of a node in turn, until it answers at one of them: an address may be out of date, and what is
 /// there another node.
-async fn reach(shared: &Shared, node: &NodeAddr) -> Result<(Box<Ready>, Endpoints), Ending> {
+async fn reach(shared: &Arc<Shared>, node: &NodeAddr) -> Result<((Box<Ready>, Claim), Endpoints), Ending> {
     let (ways, mut left) = (ways(&shared.transports, &node.addresses)?, shared.config.timeouts.dial);
     let mut attempts = Vec::new();
     for (place, (address, transport)) in ways.iter().enumerate() {
@@ -88,8 +101,9 @@ async fn reach(shared: &Shared, node: &NodeAddr) -> Result<(Box<Ready>, Endpoint
         left = left.saturating_sub(begin.elapsed());
         let reached = match dialled {
             Ok((stream, endpoints)) => {
-                let ready = setup::initiate(&shared.config, stream, node.public_key).await;
-                ready.map(|ready| (ready, endpoints))
+                let claim = || Claim::new(shared, node.node_id(), Direction::Outbound);
+                let set_up = setup::initiate(&shared.config, stream, node.public_key, claim).await;
+                set_up.map(|set_up| (set_up, endpoints))
             }
             Err(ending) => Err(ending),
         };
