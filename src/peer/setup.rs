@@ -201,10 +201,14 @@ async fn exchange(config: &Config, connection: &mut Connection, turn: &impl Turn
         return sent.map(|()| hello);
     }
     // A node that refuses says so in place of its Hello, and may have closed by the time ours is written.
-    match connection.recv_hello(&config.public_key).await {
-        Err(error @ PeerError::Session(_)) => Err(error),
-        received => sent.and(received),
-    }
+    let hello = match connection.recv_hello(&config.public_key).await {
+        Err(error @ PeerError::Session(_)) => return Err(error),
+        received => sent.and(received)?,
+    };
+    // It may have lost its turn meanwhile.
+    turn.proved();
+    turn.granted().await?;
+    Ok(hello)
 }
 
 /// Waits until a connection may be sent Hello. The result is the other end's, if it came first.

@@ -17,7 +17,8 @@
 //! - The turn passes on to inbound connections that wait first, which have proved the key, then to a dial.
 //!
 //! An inbound connection that lies about its key can be given the turn, but not after a dial has begun, and what waits for it
-//! has patience for half the time that Hellos may take. The turn is then taken from it. No honest end needs that time.
+//! has patience for half the time that Hellos may take. The turn is then taken from it. If the other end's Hello comes
+//! after all, that end was honest, had to wait itself, and may keep the connection: so it waits, whatever the ids are.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -60,6 +61,8 @@ pub(super) struct Claims {
 struct Claim {
     ticket: Ticket,
     standing: Standing,
+    /// It had the turn, and has lost it.
+    was_late: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -104,7 +107,7 @@ impl Claims {
             (Direction::Inbound, None) if !is_dialled => Standing::HasTurn,
             (Direction::Inbound, _) => Standing::Unproved,
         };
-        claims.push(Claim { ticket, standing });
+        claims.push(Claim { ticket, standing, was_late: false });
         ticket
     }
 
@@ -115,17 +118,17 @@ impl Claims {
         }
         let is_smaller = self.own < ticket.id;
         let Some(claims) = self.nodes.get_mut(&ticket.id) else { return };
+        let Some(place) = claims.iter().position(|claim| claim.ticket == *ticket) else { return };
+        let may_wait = !is_smaller || claims[place].was_late;
         let standing = match holder(claims).map(|holder| (holder.standing, holder.ticket.direction)) {
             None => Some(Standing::HasTurn),
             Some((Standing::IsPeer, _)) => None,
-            Some((_, Direction::Outbound)) if is_smaller => None,
+            Some((_, Direction::Outbound)) if !may_wait => None,
             Some(_) => Some(Standing::Waits),
         };
-        let place = claims.iter().position(|claim| claim.ticket == *ticket);
-        match (place, standing) {
-            (Some(place), Some(standing)) => claims[place].standing = standing,
-            (Some(place), None) => drop(claims.remove(place)),
-            _ => {}
+        match standing {
+            Some(standing) => claims[place].standing = standing,
+            None => drop(claims.remove(place)),
         }
     }
 
@@ -139,12 +142,15 @@ impl Claims {
 
     /// A connection has waited for half the time that it has: the one that has the turn loses it.
     pub(super) fn lose_patience(&mut self, ticket: &Ticket) {
-        if self.standing(ticket) == Some(Standing::Waits)
-            && let Some(claims) = self.nodes.get_mut(&ticket.id)
-        {
-            claims.retain(|claim| claim.standing != Standing::HasTurn);
-            pass_on(claims);
+        if self.standing(ticket) != Some(Standing::Waits) {
+            return;
         }
+        let Some(claims) = self.nodes.get_mut(&ticket.id) else { return };
+        claims.retain(|claim| claim.standing != Standing::HasTurn || claim.ticket.direction == Direction::Inbound);
+        for late in claims.iter_mut().filter(|claim| claim.standing == Standing::HasTurn) {
+            (late.standing, late.was_late) = (Standing::Unproved, true);
+        }
+        pass_on(claims);
     }
 
     /// Makes a peer of the connection that has the turn; `false` if it has lost it.
