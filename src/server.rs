@@ -170,8 +170,10 @@ impl Server {
 
     /// Dials a node and waits until it is a peer. Its addresses are tried in turn, each for its share of what is left of
     /// the [`dial_timeout`](ServerBuilder::dial_timeout), until the encryption handshake shows that the node is there. If it is one already, or becomes one by its own dial meanwhile, that
-    /// peer is returned. When both ends dial at once, the connection that the node with the smaller id has dialled is
-    /// kept, and the other ended with [`DisconnectReason::AlreadyConnected`].
+    /// peer is returned. When both ends dial at once, one of the two connections becomes a peer, the same at both ends, and
+    /// the other is refused with [`DisconnectReason::AlreadyConnected`] before it is one: if each end has sent its Hello
+    /// on its own dial, the one that the node with the smaller id has dialled is kept. With nodes that have another rule,
+    /// such as go-ethereum, whatever they keep is kept.
     ///
     /// # Errors
     /// Why, by whom and at which stage the attempt ended; it is also reported as [`Event::DialFailed`]. While a node is

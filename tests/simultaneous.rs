@@ -4,10 +4,11 @@ mod support;
 
 use std::time::Duration;
 
-use capmux::testing::{self, Network, node};
-use capmux::{Direction, NodeAddr, NodeKey, Peer, Server, ServerBuilder};
+use capmux::p2p::{DisconnectReason, MessageId};
+use capmux::testing::{Network, node};
+use capmux::{Connection, Direction, NodeAddr, NodeKey, Peer, Server, ServerBuilder, Transport};
 use fastrand::Rng;
-use support::{echo, enode, listening, soon, start};
+use support::{assert_elapsed, echo, enode, hello, last_words, listening, read, settle, soon, start};
 use tokio::time::{Instant, sleep};
 
 /// About what a setup takes on loopback, in microseconds: how much later the other dials, at the most.
@@ -98,10 +99,48 @@ async fn dialling_a_node_that_has_dialled_meanwhile_is_no_failure() {
     assert_eq!(soon(second.dial(&enode(&first))).await.unwrap(), peer, "R45: it is the peer there is");
 }
 
+/// A connection to the server of somebody who claims to have this key, and says nothing. Who has it can do the same.
+async fn claim(network: &Network, server: &Server, key: &NodeKey) -> Connection {
+    let address = server.local_address().expect("it listens");
+    let link = network.host("thief").dial(&address, Duration::from_secs(1)).await.expect("it accepts");
+    let public_key = server.node_addr().expect("it listens").public_key;
+    soon(Connection::initiate(link.into_stream(), key, public_key)).await.expect("nothing is proved yet")
+}
+
 #[tokio::test(start_paused = true)]
-async fn who_only_claims_a_key_delays_its_owner_and_is_told_nothing_more() {
-    let network = Network::new(1);
-    let (server, own, other) = (network.host("server"), NodeKey::random(), NodeKey::random());
-    let server = start(at(&network, "server", own.clone())).await;
-    let _ = (server, other, testing::node());
+async fn who_only_claims_a_key_delays_its_owner_by_half_a_deadline() {
+    for owner_dials in [true, false] {
+        let (network, key) = (Network::new(1), NodeKey::random());
+        let server = start(at(&network, "server", NodeKey::random())).await;
+        let owner = start(at(&network, "owner", key.clone())).await;
+        let mut silent = claim(&network, &server, &key).await;
+        assert_eq!(read(&mut silent).await.unwrap().0, MessageId::HELLO, "H63: nobody else has the turn");
+        let (from, to) = if owner_dials { (&owner, &server) } else { (&server, &owner) };
+        let begin = Instant::now();
+        let peer = soon(from.dial(to.node_addr().unwrap())).await.unwrap();
+        // Half of the default of 5 s.
+        assert_elapsed(begin, Duration::from_millis(2_500), "H63");
+        assert!(server.peer(&owner.id()).is_some() && peer.ending().is_none(), "R45: {owner_dials}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_only_claims_the_key_of_a_peer_is_told_nothing() {
+    let (network, key) = (Network::new(1), NodeKey::random());
+    let server = start(at(&network, "server", NodeKey::random())).await;
+    let owner = start(at(&network, "owner", key.clone())).await;
+    let peer = soon(owner.dial(server.node_addr().unwrap())).await.unwrap();
+    let mut silent = claim(&network, &server, &key).await;
+    let begin = Instant::now();
+    assert_eq!(read(&mut silent).await, None, "H63: it is closed without a word");
+    assert_elapsed(begin, Duration::from_secs(5), "H63");
+    assert!(peer.round_trip().is_none() && peer.ending().is_none(), "R45: the peer is not troubled");
+
+    // Who has proved the key may know that the peer is gone: that is looked into.
+    let mut again = claim(&network, &server, &key).await;
+    again.send_hello(&hello(&key, &[("echo", 1)])).await.unwrap();
+    assert_eq!(last_words(&mut again).await, Some(DisconnectReason::AlreadyConnected), "R45");
+    let at_server = server.peer(&owner.id()).unwrap();
+    settle().await;
+    assert!(at_server.round_trip().is_some(), "R45: the peer that there is was sent a Ping, and lives");
 }
