@@ -44,15 +44,16 @@ enum Step {
     Lost,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 enum Place {
+    #[default]
     Setup,
     Peer,
     Over,
 }
 
 /// A connection at one end.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Line {
     place: Place,
     ticket: Option<Ticket>,
@@ -169,14 +170,7 @@ impl World {
     /// A connection of which there is nothing yet.
     fn connection(&mut self, dialler: Option<usize>) -> usize {
         for end in &mut self.ends {
-            end.lines.push(Line {
-                place: Place::Setup,
-                ticket: None,
-                has_sent: false,
-                has_heard: false,
-                was_refused: false,
-                last: 0,
-            });
+            end.lines.push(Line::default());
         }
         self.said_connected.push(false);
         self.diallers.push(dialler);
@@ -379,10 +373,11 @@ fn when_one_connection_is_lost_meanwhile_they_are_connected_within_a_backoff() {
 fn forged_claims_delay_a_dial_by_half_a_deadline_and_fail_none() {
     let mut delayed = 0;
     for seed in 0..SCHEDULES {
-        let mut world = World::new([Kind::Capmux, [Kind::Capmux, Kind::FirstCome][(seed % 2) as usize]], seed);
+        let other = [Kind::Capmux, Kind::FirstCome][(seed % 2) as usize];
+        let mut world = World::new([Kind::Capmux, other], seed);
         for _ in 0..3 {
-            let (at, end) = (world.random.u64(..6 * world.longest_delay), world.random.usize(..2));
-            let end = if world.ends[end].kind == Kind::Capmux { end } else { 0 };
+            let at = world.random.u64(..6 * world.longest_delay);
+            let end = if other == Kind::Capmux { world.random.usize(..2) } else { 0 };
             world.schedule(at, end, 0, Step::Forge);
         }
         world.run();
