@@ -32,6 +32,9 @@ enum Frame {
     Closed,
 }
 
+/// When, what is due before at the same time, at which end, on which connection, what.
+type Due = (u64, u64, usize, usize, Step);
+
 /// What happens, at one end and on the connection with this number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Step {
@@ -79,7 +82,7 @@ struct World {
     diallers: Vec<Option<usize>>,
     random: Rng,
     now: u64,
-    queue: BinaryHeap<Reverse<(u64, u64, usize, usize, Step)>>,
+    queue: BinaryHeap<Reverse<Due>>,
     sequence: u64,
     longest_delay: u64,
     said_connected: Vec<bool>,
