@@ -12,7 +12,7 @@ mod queue;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -44,9 +44,6 @@ const CANDIDATES_PER_PLACE: usize = 2;
 
 /// How many feelers there are at once.
 const MAX_FEELERS: usize = 1;
-
-/// How many nodes may be banned, and how many trusted; the address book and the settings, which say who is, have fewer.
-const MAX_LISTED: usize = 65_536;
 
 /// How much the schedule may take on. It can change at run time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,8 +90,6 @@ pub(crate) enum Taken {
     Connected,
     /// It has been dialled, or was useless, a moment ago.
     Resting,
-    /// It is banned.
-    Banned,
     /// As many nodes wait as may.
     Full,
 }
@@ -125,8 +120,6 @@ pub(crate) struct Schedule {
     outbound: usize,
     persistent: usize,
     history: History,
-    trusted: HashSet<NodeId>,
-    banned: HashSet<NodeId>,
     /// When the next dial may begin that nobody has asked for.
     next_start: Option<Instant>,
 }
@@ -144,8 +137,6 @@ impl Schedule {
             outbound: 0,
             persistent: 0,
             history: History::default(),
-            trusted: HashSet::new(),
-            banned: HashSet::new(),
             next_start: None,
         }
     }
@@ -219,34 +210,6 @@ impl Schedule {
         node.has_place |= was_persistent && is_outbound;
         self.put(*id, node, now);
         was_persistent
-    }
-
-    /// Bans a node: it is forgotten, a persistent one too, and refused until the ban is lifted. What is being dialled or
-    /// connected has to be ended by the caller.
-    pub(crate) fn ban(&mut self, id: NodeId, now: Instant) {
-        if self.banned.len() < MAX_LISTED {
-            self.banned.insert(id);
-        }
-        self.remove(&id, now);
-    }
-
-    /// Lifts a ban.
-    pub(crate) fn lift_ban(&mut self, id: &NodeId) -> bool {
-        self.banned.remove(id)
-    }
-
-    /// Sets whether a node is trusted, that is, passes the limit of inbound peers. It can be persistent besides.
-    pub(crate) fn set_trusted(&mut self, id: NodeId, is_trusted: bool) {
-        if !is_trusted {
-            self.trusted.remove(&id);
-        } else if self.trusted.len() < MAX_LISTED {
-            self.trusted.insert(id);
-        }
-    }
-
-    /// Whether a node is trusted.
-    pub(crate) fn is_trusted(&self, id: &NodeId) -> bool {
-        self.trusted.contains(id)
     }
 
     /// Whether a node is persistent.

@@ -10,9 +10,6 @@ impl Schedule {
     /// Whether a node may be taken on.
     pub(super) fn admit(&self, id: &NodeId, purpose: Purpose, now: Instant) -> Result<(), Taken> {
         let known = self.nodes.get(id);
-        if self.banned.contains(id) {
-            return Err(Taken::Banned);
-        }
         let limit = self.limits.waiting;
         let is_full = match purpose {
             Purpose::Persistent => self.persistent >= limit && !self.is_persistent(id),
@@ -92,9 +89,6 @@ impl Schedule {
 
     /// Puts a node in, or forgets it if it is neither dialled nor connected nor to be dialled.
     pub(super) fn put(&mut self, id: NodeId, mut node: Node, now: Instant) {
-        if self.banned.contains(&id) {
-            node.clear();
-        }
         let purpose = node.purpose();
         if purpose.is_none() && node.is_idle() {
             if let Some(until) = node.not_before {
