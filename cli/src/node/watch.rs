@@ -85,12 +85,12 @@ impl Watch {
     }
 
     fn reloaded(&mut self, reloaded: Reloaded, later: &mpsc::Sender<Enode>) {
-        self.view.above(|| output::note(reloaded.notes.join("\n")));
+        output::note(reloaded.notes.join("\n"));
         self.peer_rates = reloaded.peer_rates.or(self.peer_rates);
         for enode in reloaded.dial {
             if let Err(refused) = later.try_send(enode) {
                 let enode = refused.into_inner();
-                self.view.above(|| output::note(format_args!("{enode} is not dialled: too many wait already")));
+                output::note(format_args!("{enode} is not dialled: too many wait already"));
             }
         }
     }
@@ -133,7 +133,7 @@ impl Watch {
         self.tally.count(event);
         match Record::of(event) {
             Some(record) if self.jsonl => output::print_line(record.to_json()?),
-            Some(record) => self.view.above(|| output::print_line(record)),
+            Some(record) => output::print_line(record),
             None => Ok(true),
         }
     }
