@@ -48,6 +48,9 @@ pub(crate) struct Args {
     /// A node to dial once at the start, as its enode URL; several times for several
     #[arg(long = "peer", value_name = "ENODE")]
     peers: Vec<Enode>,
+    /// A node that passes the limits of inbound connections, as its enode URL; several times for several
+    #[arg(long, value_name = "ENODE")]
+    trusted: Vec<Enode>,
     /// The most peers at a time, inbound and outbound together [default: 50]
     #[arg(long, value_name = "N", value_parser = at_least_one)]
     max_peers: Option<usize>,
@@ -97,6 +100,7 @@ impl Args {
         plan.data_dir = self.data_dir.clone().or(plan.data_dir);
         plan.key = self.key.clone().or(plan.key);
         plan.dial.extend(self.peers.iter().cloned());
+        plan.trusted.extend(self.trusted.iter().cloned());
         if let Some(peers) = self.max_peers {
             plan.server(move |server| server.max_peers(peers));
         }

@@ -5,7 +5,9 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use capmux::p2p::LivenessSettings;
-use capmux::{ByteRates, Enode, NodeKey, Protocol, Server, ServerBuilder, StartError};
+use capmux::{
+    AcceptLimits, ByteRates, Enode, NodeId, NodeKey, PeerLimits, Protocol, Server, ServerBuilder, StartError, Trust,
+};
 use clap::ValueEnum;
 
 /// A node as the configuration wants it.
@@ -15,6 +17,9 @@ pub(crate) struct Plan {
     pub(crate) data_dir: Option<PathBuf>,
     pub(crate) key: Option<PathBuf>,
     pub(crate) dial: Vec<Enode>,
+    pub(crate) trusted: Vec<Enode>,
+    /// Which nodes alone may be peers; all where there is no list.
+    pub(crate) allow_only: Option<Vec<NodeId>>,
     pub(crate) rates: ByteRates,
     pub(crate) peer_rates: ByteRates,
     pub(crate) liveness: LivenessSettings,
@@ -41,18 +46,36 @@ impl Plan {
     pub(crate) fn builder(&self, key: NodeKey) -> ServerBuilder {
         let builder =
             Server::builder(key).byte_rates(self.rates).peer_byte_rates(self.peer_rates).liveness(self.liveness);
+        let builder = self.trusted.iter().fold(builder.trust(self.trust()), ServerBuilder::trusted);
         let builder = self.steps.iter().fold(builder, |builder, step| step(builder));
         self.protocols.iter().fold(builder, |builder, protocol| builder.protocol(protocol.protocol()))
     }
 
-    /// Whether a server could be started: whether the settings hold together.
-    pub(crate) async fn check(&self) -> Result<(), StartError> {
-        if self.protocols.is_empty() {
-            return Ok(self.liveness.check()?);
-        }
-        self.builder(NodeKey::random()).start().await?.abort().await;
-        Ok(())
+    /// Which nodes may be peers.
+    pub(crate) fn trust(&self) -> Trust {
+        self.allow_only.as_ref().map_or(Trust::Open, |ids| ids.iter().copied().collect())
     }
+
+    /// Whether a server could be started: whether the settings hold together. Returns the limits that it would have.
+    pub(crate) async fn check(&self) -> Result<Limits, StartError> {
+        let builder = self.builder(NodeKey::random());
+        // Without any the library would warn.
+        let builder = match self.protocols.is_empty() {
+            true => builder.protocol(Protocol::from_fn("none", 1, 1, |_, _| async { Ok(()) }).max_message_size(1)),
+            false => builder,
+        };
+        let server = builder.start().await?;
+        let limits = Limits { peers: server.limits(), accept: server.accept_limits() };
+        server.abort().await;
+        Ok(limits)
+    }
+}
+
+/// How many connections a plan comes to, with the defaults that depend on other settings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Limits {
+    pub(crate) peers: PeerLimits,
+    pub(crate) accept: AcceptLimits,
 }
 
 /// A protocol as the configuration wants it.

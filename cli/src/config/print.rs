@@ -135,7 +135,7 @@ mod tests {
             let Unset::Nothing { example, .. } = setting.unset else { unreachable!() };
             return example.to_owned();
         };
-        let values = ["77", "\"77s\"", "\"127.0.0.1:7\"", "\"text\"", &enode];
+        let values = ["77", "true", "\"77s\"", "\"127.0.0.1:7\"", "\"text\"", &enode];
         let allowed = |text: &&&str| {
             let value = toml::de::DeValue::parse(text).expect("TOML");
             **text != default && setting.rule.read(value.get_ref()).is_some()

@@ -62,6 +62,10 @@ fn blame(error: &StartError) -> Option<(Vec<String>, String)> {
             let allowed = format!("at least the protocol's max_message_size, which is {max_message_size}");
             (protocol(capability.name(), &[setting, "max_message_size"]), allowed)
         }
+        StartError::OutOfRange { setting: setting @ ("max_inbound" | "max_outbound") } => {
+            let keys = [format!("limits.{setting}"), "limits.max_peers".into()];
+            (keys.to_vec(), "at most max_peers".into())
+        }
         StartError::HelloTooLarge { .. } => (vec!["node.client_id".into()], "a shorter text".into()),
         _ => return None,
     })

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use capmux::{Enode, RateLimit};
+use capmux::{Enode, NodeId, RateLimit};
 use clap::ValueEnum;
 use toml::de::DeValue;
 
@@ -42,12 +42,18 @@ pub(crate) enum Change {
     Rates,
     /// With a reload: nodes that are new in a list are dialled.
     Dial,
+    /// With a reload: how many connections there may be, and where they come from.
+    Limits,
+    /// With a reload: who passes the limits, and who may be a peer at all.
+    Access,
 }
 
 /// Which values a setting takes, from the least to the most, and what they do to a `T`.
 pub(super) enum Rule<T: 'static> {
     /// A whole number.
     Count(usize, usize, fn(&mut T, usize)),
+    /// Yes or no.
+    Flag(fn(&mut T, bool)),
     /// A number of bytes.
     Size(usize, usize, fn(&mut T, usize)),
     /// Bytes a second, 0 for no limit.
@@ -64,6 +70,8 @@ pub(super) enum Rule<T: 'static> {
     Socket(fn(&mut T, SocketAddr)),
     /// Nodes, at most so many.
     Enodes(usize, fn(&mut T, Vec<Enode>)),
+    /// The ids of nodes, at most so many.
+    NodeIds(usize, fn(&mut T, Vec<NodeId>)),
     /// The name of a protocol.
     Protocol(fn(&mut T, ProtocolName)),
 }
@@ -85,6 +93,7 @@ impl<T: 'static> Rule<T> {
             Self::Count(least, most, set) => {
                 value::whole(given).and_then(|number| within(number, least, most)).map(|n| step(n.to_string(), n, set))
             }
+            Self::Flag(set) => given.as_bool().map(|flag| step(flag.to_string(), flag, set)),
             Self::Size(least, most, set) => {
                 value::size(given).and_then(|size| within(size, least, most)).map(|n| step(value::show_size(n), n, set))
             }
@@ -111,6 +120,11 @@ impl<T: 'static> Rule<T> {
                 let texts: Vec<_> = nodes.iter().map(ToString::to_string).collect();
                 Some(step(format!("{texts:?}"), nodes, set))
             }
+            Self::NodeIds(most, set) => {
+                let ids = value::node_ids(given).ok().filter(|ids| ids.len() <= most)?;
+                let texts: Vec<_> = ids.iter().map(ToString::to_string).collect();
+                Some(step(format!("{texts:?}"), ids, set))
+            }
             Self::Protocol(set) => {
                 let name = ProtocolName::from_str(given.as_str()?, false).ok()?;
                 Some(step(format!("\"{name}\""), name, set))
@@ -122,6 +136,7 @@ impl<T: 'static> Rule<T> {
     pub(super) fn allowed(&self) -> String {
         match self {
             Self::Count(least, most, _) => format!("a whole number from {least} to {most}"),
+            Self::Flag(_) => "true or false".into(),
             Self::Size(least, most, _) => {
                 let [least, most] = [least, most].map(|bytes| value::show_size(*bytes).replace('"', ""));
                 format!("a size from {least} to {most}, as a number of bytes or a text such as \"64KiB\"")
@@ -135,6 +150,9 @@ impl<T: 'static> Rule<T> {
             Self::Path(_) => "the name of a file or folder, as a text that is not empty".into(),
             Self::Socket(_) => "an IP address and a port as a text, such as \"127.0.0.1:30303\" or \"[::1]:0\"".into(),
             Self::Enodes(most, _) => format!("a list of at most {most} enode URLs, each a text"),
+            Self::NodeIds(most, _) => {
+                format!("a list of at most {most} node ids of 64 hexadecimal digits or enode URLs, each a text")
+            }
             Self::Protocol(_) => {
                 let names = ProtocolName::value_variants().iter().map(|name| format!("\"{name}\""));
                 format!("one of {}", names.collect::<Vec<_>>().join(", "))
@@ -146,6 +164,7 @@ impl<T: 'static> Rule<T> {
     pub(super) fn cause(&self, given: &DeValue<'_>) -> Option<String> {
         match self {
             Self::Enodes(..) => value::enodes(given).err().flatten(),
+            Self::NodeIds(..) => value::node_ids(given).err().flatten(),
             _ => None,
         }
     }

@@ -4,8 +4,8 @@ use capmux::p2p::{Chunking, MAX_MESSAGE_SIZE};
 
 use super::plan::{Plan, ProtocolPlan};
 use super::setting::{Change, Rule, Setting, Unset};
-use Change::{Dial, Rates, Restart};
-use Rule::{ByteRate, Count, Enodes, MessageRate, Path, Protocol, Size, Socket, Text, Time};
+use Change::{Access, Dial, Limits, Rates, Restart};
+use Rule::{ByteRate, Count, Enodes, Flag, MessageRate, NodeIds, Path, Protocol, Size, Socket, Text, Time};
 
 /// More connections than any machine holds.
 const MOST_CONNECTIONS: usize = 1 << 20;
@@ -66,16 +66,65 @@ pub(super) static NODE: &[Setting<Plan>] = &[
         Enodes(1024, |plan, nodes| plan.dial = nodes),
     ),
     row(
+        "peers.trusted",
+        default("[]"),
+        Access,
+        "Nodes that pass max_inbound; connections from their IP addresses are not limited by address or subnet, either.",
+        Enodes(1024, |plan, nodes| plan.trusted = nodes),
+    ),
+    row(
+        "peers.allow_only",
+        nothing("all nodes may be peers", "[\"0000000000000000000000000000000000000000000000000000000000000001\"]"),
+        Access,
+        "The nodes that alone may be peers, whoever dials: with an empty list nobody may. Trusted nodes have to be listed,\ntoo.",
+        NodeIds(1 << 14, |plan, ids| plan.allow_only = Some(ids)),
+    ),
+    row(
         "limits.max_peers",
         default("50"),
-        Restart,
-        "The most peers at a time, in both directions together.",
+        Limits,
+        "The most peers at a time, in both directions together. A reload that lowers it disconnects the youngest.",
         Count(1, MOST_CONNECTIONS, |plan, count| plan.server(move |server| server.max_peers(count))),
+    ),
+    row(
+        "limits.max_inbound",
+        nothing("max_peers less a third of it", "34"),
+        Limits,
+        "The most peers at a time that have dialled this node: at most max_peers, and with 0 trusted nodes alone.",
+        Count(0, MOST_CONNECTIONS, |plan, count| plan.server(move |server| server.max_inbound(count))),
+    ),
+    row(
+        "limits.max_outbound",
+        nothing("a third of max_peers, and 1 at least", "16"),
+        Limits,
+        "The most peers at a time that this node has dialled of its own accord: at most max_peers. peers.dial is not limited\nby it.",
+        Count(0, MOST_CONNECTIONS, |plan, count| plan.server(move |server| server.max_outbound(count))),
+    ),
+    row(
+        "limits.max_per_address",
+        default("8"),
+        Limits,
+        "The most inbound connections at a time from one public IP address, peers included. Those above it are closed unread,\nand so are those that come within 30 s of another.",
+        Count(1, MOST_CONNECTIONS, |plan, count| plan.server(move |server| server.max_per_address(count))),
+    ),
+    row(
+        "limits.max_per_subnet",
+        default("16"),
+        Limits,
+        "The most inbound connections at a time from one /24 of IPv4 or /64 of IPv6, peers included.",
+        Count(1, MOST_CONNECTIONS, |plan, count| plan.server(move |server| server.max_per_subnet(count))),
+    ),
+    row(
+        "limits.limit_local_addresses",
+        default("false"),
+        Limits,
+        "Whether loopback, link-local and private addresses are limited like public ones.",
+        Flag(|plan, limit| plan.server(move |server| server.limit_local_addresses(limit))),
     ),
     row(
         "limits.max_pending",
         default("50"),
-        Restart,
+        Limits,
         "The most inbound connections at a time that are not peers yet. Those above it are closed unread.",
         Count(1, MOST_CONNECTIONS, |plan, count| plan.server(move |server| server.max_pending(count))),
     ),

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use capmux::p2p::MAX_TIMEOUT;
-use capmux::{Enode, RateLimit};
+use capmux::{Enode, NodeId, RateLimit};
 use toml::de::DeValue;
 
 /// The units of sizes, the largest first.
@@ -48,6 +48,20 @@ pub(super) fn enodes(given: &DeValue<'_>) -> Result<Vec<Enode>, Option<String>> 
     let items = given.as_array().ok_or(None)?;
     let node = |text: &str| text.parse().map_err(|error| Some(format!("{text:?}: {error}")));
     items.iter().map(|item| item.get_ref().as_str().ok_or(None).and_then(node)).collect()
+}
+
+/// The ids of nodes, each alone or in an enode; errors as those of [`enodes`].
+pub(super) fn node_ids(given: &DeValue<'_>) -> Result<Vec<NodeId>, Option<String>> {
+    let items = given.as_array().ok_or(None)?;
+    let id = |text: &str| node_id(text).map_err(|error| Some(format!("{text:?}: {error}")));
+    items.iter().map(|item| item.get_ref().as_str().ok_or(None).and_then(id)).collect()
+}
+
+fn node_id(text: &str) -> Result<NodeId, String> {
+    match text.starts_with("enode:") {
+        true => text.parse::<Enode>().map(|enode| enode.node_id()).map_err(|error| error.to_string()),
+        false => text.parse::<NodeId>().map_err(|error| error.to_string()),
+    }
 }
 
 /// A table of two whole numbers.
