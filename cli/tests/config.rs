@@ -71,7 +71,11 @@ async fn an_error_names_the_key_the_value_what_is_allowed_and_the_line() {
         ("[node]\nlisten = \"here\"".into(), 2, ["node.listen is \"here\";", "127.0.0.1:30303"]),
         ("[node]\nkey = \"\"".into(), 2, ["node.key is \"\";", "not empty"]),
         ("[node]\nclient_id = true".into(), 2, ["node.client_id is true;", "a text"]),
-        (format!("[peers]\npersistent = [\"{enode}\"]"), 2, ["peers.persistent is [\"enode://ab", "128 hexadecimal digits"]),
+        (
+            format!("[peers]\npersistent = [\"{enode}\"]"),
+            2,
+            ["peers.persistent is [\"enode://ab", "128 hexadecimal digits"],
+        ),
         ("[peers]\npersistent = \"x\"".into(), 2, ["peers.persistent is \"x\";", "a list of"]),
         ("[rates]\ninbound = -1".into(), 2, ["rates.inbound is -1;", "0 for no limit"]),
         ("[chunking]\nchunk_size = \"1MiB\"".into(), 2, ["chunking.chunk_size is \"1MiB\";", "from 1KiB to 65504"]),

@@ -9,8 +9,8 @@ use capmux::{Enode, NodeId, ServerBuilder};
 
 use super::data_dir::DataDir;
 use crate::config::Plan;
-use crate::exit::{Exit, Failure};
-use crate::output;
+use crate::exit::Failure;
+use crate::{book, output};
 
 /// A book, and where it is kept.
 #[derive(Debug)]
@@ -31,7 +31,7 @@ impl Book {
                 let Loaded { book, problem, .. } = AddressBook::load(file, plan.book_capacity);
                 (book, problem)
             }
-            None => (empty(plan.book_capacity)?, None),
+            None => (book::empty(plan.book_capacity)?, None),
         };
         if let Some(problem) = &problem {
             output::note(problem);
@@ -45,14 +45,6 @@ impl Book {
         let builder = builder.address_book(self.shared.clone());
         self.file.iter().fold(builder, |builder, file| builder.save_book(file, plan.save_interval))
     }
-}
-
-/// A book without nodes.
-pub(crate) fn empty(capacity: usize) -> Result<AddressBook, Failure> {
-    let mut salt = [0; 16];
-    getrandom::fill(&mut salt)
-        .map_err(|error| Failure::new(Exit::Failed, format!("the operating system has no random numbers: {error}")))?;
-    Ok(AddressBook::new(capacity, salt))
 }
 
 /// Which nodes are persistent, and which private, the plan says, and not what an earlier one has left in the book.
