@@ -5,6 +5,7 @@ mod file;
 mod plan;
 mod print;
 mod problem;
+mod protocol_table;
 mod setting;
 mod table;
 mod value;
@@ -15,7 +16,7 @@ use crate::exit::{Exit, Failure};
 use crate::output;
 
 pub(crate) use file::Config;
-pub(crate) use plan::{Limits, Plan, ProtocolName};
+pub(crate) use plan::{Limits, Plan, PlanError, ProtocolName};
 pub(crate) use problem::explain;
 pub(crate) use setting::Change;
 

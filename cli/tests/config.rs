@@ -71,8 +71,12 @@ async fn an_error_names_the_key_the_value_what_is_allowed_and_the_line() {
         ("[node]\nlisten = \"here\"".into(), 2, ["node.listen is \"here\";", "127.0.0.1:30303"]),
         ("[node]\nkey = \"\"".into(), 2, ["node.key is \"\";", "not empty"]),
         ("[node]\nclient_id = true".into(), 2, ["node.client_id is true;", "a text"]),
-        (format!("[peers]\ndial = [\"{enode}\"]"), 2, ["peers.dial is [\"enode://ab", "128 hexadecimal digits"]),
-        ("[peers]\ndial = \"x\"".into(), 2, ["peers.dial is \"x\";", "a list of"]),
+        (
+            format!("[peers]\npersistent = [\"{enode}\"]"),
+            2,
+            ["peers.persistent is [\"enode://ab", "128 hexadecimal digits"],
+        ),
+        ("[peers]\npersistent = \"x\"".into(), 2, ["peers.persistent is \"x\";", "a list of"]),
         ("[rates]\ninbound = -1".into(), 2, ["rates.inbound is -1;", "0 for no limit"]),
         ("[chunking]\nchunk_size = \"1MiB\"".into(), 2, ["chunking.chunk_size is \"1MiB\";", "from 1KiB to 65504"]),
         ("[limits]\nmax_pears = 5".into(), 2, ["limits.max_pears = 5 is no setting", "did you mean limits.max_peers?"]),
@@ -248,7 +252,7 @@ mod signals {
         let mut dialled = listener.events();
         let dial = listener.enode().unwrap();
         let text = format!(
-            "[limits]\nmax_peers = 6\nmax_pending = 50\nmax_dials = 17\n[rates]\npeer_inbound = '4KiB'\n[peers]\ndial = ['{dial}']\n\
+            "[limits]\nmax_peers = 6\nmax_pending = 50\nmax_dials = 17\n[rates]\npeer_inbound = '4KiB'\n[peers]\npersistent = ['{dial}']\n\
              [node]\nlisten = '127.0.0.1:1'\n"
         );
         fs::write(&written.file, text).unwrap();
@@ -354,13 +358,12 @@ mod signals {
         let mut node = Node::start(&args).await;
         let added = node.event("added").await;
         assert_eq!(added["peer"], server.id().to_string());
-        let text = format!("limits.max_inbound = 0\n[peers]\ndial = ['{}']\n", enode_of(&other));
-        reload(&mut node, &written, text, "peers.dial").await;
+        let text = format!("limits.max_inbound = 0\n[peers]\npersistent = ['{}']\n", enode_of(&other));
+        reload(&mut node, &written, text.clone(), "peers.persistent").await;
         let added = node.event("added").await;
         assert_eq!(added["peer"], other.id().to_string(), "the node of --peer is not dialled again");
-        let text = format!("limits.max_inbound = 0\n[peers]\ntrusted = ['{}']\n", enode_of(&other));
+        reload(&mut node, &written, format!("{text}trusted = ['{}']\n", enode_of(&other)), "peers.trusted").await;
         reload(&mut node, &written, text, "peers.trusted").await;
-        reload(&mut node, &written, "limits.max_inbound = 0\n".into(), "peers.trusted").await;
         server.peers()[0].disconnect(DisconnectReason::Requested);
         node.event("dropped").await;
         server.dial(&node.enode.parse::<capmux::Enode>().unwrap()).await.expect("--trusted still holds");

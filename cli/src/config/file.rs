@@ -10,8 +10,9 @@ use toml::de::{DeTable, DeValue};
 use super::cut;
 use super::plan::{Plan, ProtocolPlan};
 use super::problem::Problems;
+use super::protocol_table::PROTOCOL;
 use super::setting::{Change, Setting, Unset, Value};
-use super::table::{NODE, PROTOCOL, SECTIONS};
+use super::table::{NODE, SECTIONS};
 
 /// No configuration is longer.
 const MAX_SIZE: u64 = 1024 * 1024;

@@ -1,5 +1,6 @@
 //! What a setting is, and the kinds of values that settings have.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -40,8 +41,12 @@ pub(crate) enum Change {
     Restart,
     /// With a reload: the byte rates of all peers together, and of each.
     Rates,
-    /// With a reload: nodes that are new in a list are dialled.
-    Dial,
+    /// With a reload: which nodes are kept as peers, and which are told of to nobody.
+    Nodes,
+    /// With a reload: where the node listens.
+    Listen,
+    /// With a reload: how many messages peers may send for a protocol that runs.
+    MessageRates,
     /// With a reload: how many connections there may be, and where they come from.
     Limits,
     /// With a reload: who passes the limits, and who may be a peer at all.
@@ -62,6 +67,12 @@ pub(super) enum Rule<T: 'static> {
     MessageRate(fn(&mut T, RateLimit)),
     /// A time above 0, and at most a year.
     Time(fn(&mut T, Duration)),
+    /// A time between these.
+    TimeWithin(Duration, Duration, fn(&mut T, Duration)),
+    /// A number from 0 to 1.
+    Part(fn(&mut T, f64)),
+    /// One of these words.
+    Word(&'static [&'static str], fn(&mut T, &'static str)),
     /// A text of so many bytes.
     Text(usize, usize, fn(&mut T, String)),
     /// The name of a file or a folder.
@@ -103,6 +114,15 @@ impl<T: 'static> Rule<T> {
                 step(text, rate, set)
             }),
             Self::Time(set) => value::time(given).map(|time| step(value::show_time(time), time, set)),
+            Self::TimeWithin(least, most, set) => {
+                let time = value::time(given).filter(|time| (least..=most).contains(time))?;
+                Some(step(value::show_time(time), time, set))
+            }
+            Self::Part(set) => value::part(given).map(|part| step(part.to_string(), part, set)),
+            Self::Word(words, set) => {
+                let word = *words.iter().find(|word| Some(**word) == given.as_str())?;
+                Some(step(format!("\"{word}\""), word, set))
+            }
             Self::Text(least, most, set) => {
                 let text = given.as_str().filter(|text| (least..=most).contains(&text.len()))?.to_owned();
                 Some(step(format!("{text:?}"), text, set))
@@ -146,6 +166,12 @@ impl<T: 'static> Rule<T> {
             Self::Time(_) => {
                 "a time above 0 and at most 365 days, as a text such as \"500ms\", \"15s\" or \"2m\"".into()
             }
+            Self::TimeWithin(least, most, _) => {
+                let [least, most] = [least, most].map(|time| humantime::format_duration(*time));
+                format!("a time from {least} to {most}, as a text such as \"15s\" or \"2m\"")
+            }
+            Self::Part(_) => "a number from 0 to 1".into(),
+            Self::Word(words, _) => format!("one of {}", listed(words.iter())),
             Self::Text(least, most, _) => format!("a text of {least} to {most} bytes"),
             Self::Path(_) => "the name of a file or folder, as a text that is not empty".into(),
             Self::Socket(_) => "an IP address and a port as a text, such as \"127.0.0.1:30303\" or \"[::1]:0\"".into(),
@@ -154,8 +180,7 @@ impl<T: 'static> Rule<T> {
                 format!("a list of at most {most} node ids of 64 hexadecimal digits or enode URLs, each a text")
             }
             Self::Protocol(_) => {
-                let names = ProtocolName::value_variants().iter().map(|name| format!("\"{name}\""));
-                format!("one of {}", names.collect::<Vec<_>>().join(", "))
+                format!("one of {}", listed(ProtocolName::value_variants().iter()))
             }
         }
     }
@@ -168,6 +193,10 @@ impl<T: 'static> Rule<T> {
             _ => None,
         }
     }
+}
+
+fn listed(names: impl Iterator<Item: fmt::Display>) -> String {
+    names.map(|name| format!("\"{name}\"")).collect::<Vec<_>>().join(", ")
 }
 
 fn within<N: TryInto<usize>>(number: N, least: usize, most: usize) -> Option<usize> {
