@@ -289,12 +289,12 @@ async fn the_oldest_gives_way_and_its_receipt_says_so() {
 
 #[tokio::test(start_paused = true)]
 async fn what_is_for_a_peer_that_is_going_waits_until_it_is_back() {
-    let (kept, mut handlers) = tokio::sync::mpsc::unbounded_channel();
+    let (kept, mut handlers) = tokio::sync::mpsc::channel(16);
     // A handler that goes on after its peer has gone.
     let protocol = Protocol::from_fn("test", 1, 2, move |_, channel| {
         let kept = kept.clone();
         async move {
-            kept.send(channel)?;
+            kept.send(channel).await?;
             std::future::pending().await
         }
     });

@@ -206,7 +206,7 @@ mod tests {
         let registry = Arc::new(Registry::seeded(1));
         let telling = registry.clone();
         let is_it = move |_| {
-            let (told, heard) = mpsc::channel();
+            let (told, heard) = mpsc::sync_channel(16);
             let telling = telling.clone();
             std::thread::spawn(move || {
                 telling.tell_count();

@@ -165,7 +165,7 @@ mod tests {
 
     #[test]
     fn a_payload_that_is_not_taken_is_dropped_without_a_lock() {
-        let (told, heard) = mpsc::channel();
+        let (told, heard) = mpsc::sync_channel(16);
         std::thread::spawn(move || {
             let (peers, id) = (ProtocolPeers::seeded(1), NodeId::from_bytes([1; 32]));
             peers.set_waiting_limits(WaitingLimits { peers: 0, ..WaitingLimits::default() });
