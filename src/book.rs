@@ -158,26 +158,29 @@ impl AddressBook {
     pub fn offer(&mut self, node: &NodeAddr, source: &Source, now: SystemTime) -> Result<(), Refusal> {
         let now = self.settle(now);
         let id = node.node_id();
-        let addresses = self.useful_addresses(&id, node, source, now)?;
+        let mut addresses = self.useful_addresses(&id, node, source, now)?;
         let is_trusted = source.is_trusted_about(&id);
+        let limit = if is_trusted { MAX_ADDRESSES } else { TOLD_ADDRESSES };
         if let Some(entry) = self.entries.get_mut(&id) {
             if entry.is_persistent && !is_trusted {
                 return Ok(());
             }
-            let limit = if is_trusted { MAX_ADDRESSES } else { TOLD_ADDRESSES };
             self.changes += u64::from(self.table.merge(entry, addresses, is_trusted, limit));
             return Ok(());
         }
+        addresses.truncate(limit);
         let node = NodeAddr::new(node.public_key, addresses);
         self.add(id, Entry::new(node, source.clone(), now), now)
     }
 
     /// Takes on a node that the user wants kept, whatever its addresses are, or sets them and the flags of one that is in
-    /// the book. Persistent nodes make way for nobody, and count for no limit but the book's capacity.
+    /// the book. Persistent nodes make way for nobody, private ones for persistent ones alone and after all others; both
+    /// count for no limit but the book's capacity.
     ///
     /// # Errors
     /// [`Refusal::OwnId`], [`Refusal::NoAddress`], [`Refusal::TooManyAddresses`], those of a useless address, or
-    /// [`Refusal::Full`] when all places are taken by persistent nodes. A ban does not matter here.
+    /// [`Refusal::Full`] when all places are taken by persistent nodes; without flags also those of limits, as for
+    /// [`offer`](Self::offer). The book is then as it was. A ban does not matter here.
     pub fn keep(&mut self, node: &NodeAddr, flags: Flags, now: SystemTime) -> Result<(), Refusal> {
         let now = self.settle(now);
         let id = node.node_id();
@@ -186,20 +189,29 @@ impl AddressBook {
             source::check_address(address, &Source::Local, &self.own_addresses)?;
         }
         let node = NodeAddr::new(node.public_key, addresses);
-        let mut entry = match self.detach(&id) {
+        let known = self.detach(&id);
+        let mut entry = match known.clone() {
             Some(known) => Entry { node, ..known },
             None => Entry::new(node, Source::Local, now),
         };
         entry.set_flags(flags);
-        self.add(id, entry, now)
+        let added = self.add(id, entry, now);
+        if let Some(known) = known.filter(|_| added.is_err()) {
+            self.attach(id, known);
+        }
+        added
     }
 
     /// Sets the flags of a node in the book, and says whether there is one.
     pub fn set_flags(&mut self, id: &NodeId, flags: Flags, now: SystemTime) -> bool {
         let now = self.settle(now);
+        let Some(known) = self.entries.get(id) else { return false };
+        if known.flags() == flags {
+            return true;
+        }
         let Some(mut entry) = self.detach(id) else { return false };
         entry.set_flags(flags);
-        // One that is persistent no longer may find its bucket full, and is then forgotten.
+        // One that is nothing special any longer may find its bucket full, and is then forgotten.
         let _ = self.add(*id, entry, now);
         true
     }
@@ -292,7 +304,7 @@ impl AddressBook {
 
     /// Finds a place for an entry that is not in the book.
     fn add(&mut self, id: NodeId, mut entry: Entry, now: u64) -> Result<(), Refusal> {
-        if !entry.is_persistent {
+        if !entry.is_wanted() {
             let bucket = self.table.admit(&id, &mut entry)?;
             if !self.table.has_room(bucket) {
                 let ids = self.table.ids(bucket);
@@ -306,10 +318,14 @@ impl AddressBook {
             let victim = victim.or_else(|| entry.is_wanted().then(|| table::least(self.entries.iter())).flatten());
             self.remove(&victim.ok_or(Refusal::Full)?);
         }
+        self.attach(id, entry);
+        Ok(())
+    }
+
+    fn attach(&mut self, id: NodeId, entry: Entry) {
         self.table.insert(id, &entry);
         self.entries.insert(id, entry);
         self.changes += 1;
-        Ok(())
     }
 
     fn detach(&mut self, id: &NodeId) -> Option<Entry> {

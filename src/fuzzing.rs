@@ -13,6 +13,7 @@
 //! }
 //! ```
 
+mod book;
 mod chunks;
 mod clock;
 mod frames;
@@ -22,6 +23,7 @@ mod session;
 
 use arbitrary::{Result, Unstructured};
 
+pub use book::address_book;
 pub use frames::frame_decoder;
 pub use handshake::{ack, auth};
 pub use messages::{disconnect, hello, snappy_message};
@@ -33,6 +35,7 @@ pub type Target = fn(&[u8]) -> usize;
 /// All targets, by the names of their directories in `fuzz/corpus`.
 pub const TARGETS: &[(&str, Target)] = &[
     ("ack", ack),
+    ("address_book", address_book),
     ("auth", auth),
     ("disconnect", disconnect),
     ("frame_decoder", frame_decoder),

@@ -313,6 +313,11 @@ impl Peer {
         }
     }
 
+    /// Asks for a Ping without waiting for its Pong; see [`Peer::ping`].
+    pub(crate) fn ask_ping(&self) {
+        self.inner.ask_for_ping();
+    }
+
     /// Sets the byte rates of this connection, from now on; 0 is unlimited. Those of the
     /// [server](crate::Server::set_byte_rates) hold as well.
     pub fn set_byte_rates(&self, rates: ByteRates) {
@@ -356,6 +361,11 @@ impl Peer {
         if self.inner.requested.set(reason).is_ok() {
             self.inner.stop.cancel();
         }
+    }
+
+    /// Whether this end has been asked to end the connection.
+    pub(crate) fn is_leaving(&self) -> bool {
+        self.inner.requested.get().is_some()
     }
 
     /// How the connection ended; `None` while it lives.

@@ -204,7 +204,8 @@ impl Protocol {
     }
 
     /// Lists the peers in a handle that exists already: one that the handler holds, or that of another version of the
-    /// protocol. The versions of one protocol may share a handle, but no two protocols should.
+    /// protocol. The versions of one protocol may share a handle, but no two protocols should. A handle that was had of
+    /// the protocol before, also from [`Reactor::peers`](crate::Reactor::peers), lists nobody then.
     pub fn with_peers(mut self, peers: &ProtocolPeers) -> Self {
         self.peers = peers.clone();
         self

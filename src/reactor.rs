@@ -154,9 +154,10 @@ impl Stream for Reactor {
     type Item = ReactorEvent;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<ReactorEvent>> {
-        // One whose events never end lets others run. What is taken from an inbox is what counts.
-        drop(ready!(coop::poll_proceed(context)));
         loop {
+            // One whose events never end lets others run. What is taken from an inbox is what counts. Looked at in each
+            // turn: without a budget left what is asked wakes whom it makes wait, at once, who would have turns for ever.
+            drop(ready!(coop::poll_proceed(context)));
             match self.seats.next(context) {
                 Turn::Arrived(number, arrival) => return Poll::Ready(Some(self.take(number, arrival))),
                 Turn::Ready(number) => {

@@ -5,8 +5,7 @@ mod attempt;
 mod backoff;
 mod builder;
 mod candidates;
-#[allow(dead_code, reason = "the switch does not decide by it yet")]
-mod collision;
+mod claims;
 mod connection;
 mod dial;
 mod dialler;
@@ -23,6 +22,7 @@ mod shared;
 mod start_error;
 mod status;
 mod switch;
+mod turn;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};

@@ -79,7 +79,8 @@ async fn connect(ends: [(ByteStream, Endpoints); 2], first: ServerBuilder, secon
     let mut tasks = JoinSet::new();
     let second_key = second.public_key;
     let at_second = spawn(&mut tasks, second, accepted);
-    let ready = setup::initiate(&first, dialled, second_key).await.expect("the first node makes the connection");
+    let (ready, ()) =
+        setup::initiate(&first, dialled, second_key, || ()).await.expect("the first node makes the connection");
     let at_first = run(&mut tasks, first, ready, endpoints);
     let at_second = answer(at_second).await.expect("the second node takes the connection");
     Pair { at_first, at_second, _tasks: tasks }
@@ -210,7 +211,7 @@ fn spawn(
     let (reply, setup) = oneshot::channel();
     tasks.spawn(async move {
         let set_up = setup::accept(&config, stream, |_| Ok(())).await;
-        let started = set_up.map(|ready| start(&config, ready, Direction::Inbound, endpoints));
+        let started = set_up.map(|(ready, ())| start(&config, ready, Direction::Inbound, endpoints));
         // The test may not care.
         let _ = reply.send(started.as_ref().map(|(_, inner)| Peer::new(inner.clone())).map_err(Clone::clone));
         if let Ok((ready, inner)) = started {

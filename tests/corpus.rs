@@ -99,3 +99,14 @@ fn the_session_corpus_gets_messages_whole_and_stops_where_it_should() {
     assert_eq!(of("over_the_message_rate"), 64, "R28: three at once, two a second for 30 s, and the last");
     assert_eq!(of("frames_one_after_the_other"), 1, "H25");
 }
+
+#[test]
+fn the_address_book_corpus_has_books_with_nodes() {
+    let read = replay("address_book", target("address_book"));
+    let of = |name: &str| read.iter().find(|(file, _)| file == name).unwrap_or_else(|| panic!("no seed {name}")).1;
+    for name in ["book_of_two", "book_private", "book_last_run", "book_record", "book_bans"] {
+        assert_eq!(of(name), 1, "R55: {name}");
+    }
+    assert_eq!(of("book_far_future"), 1, "R54: no number is too large");
+    assert_eq!(of("book_version_2") + of("list_of_records"), 0, "R55");
+}

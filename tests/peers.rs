@@ -195,6 +195,23 @@ async fn a_slow_peer_loses_its_own_copies_only_and_they_are_counted() {
     slow.gets_nothing("R23").await;
 }
 
+#[tokio::test]
+async fn the_copies_that_are_lost_are_a_metric() {
+    let ((protocol, mut opened), (other, _deaf)) = (manual("test", 1, 2), manual("test", 1, 2));
+    let peers = protocol.peers();
+    let server = start(listening().protocol(protocol.queue_messages(1))).await;
+    let client = start(node().protocol(other)).await;
+    dial(&client, &server).await;
+    let _kept = soon(opened.next()).await;
+    let (large, mut lagged) = (noise(1, 500_000), 0);
+    while lagged < 3 {
+        lagged += peers.broadcast(1, large.clone()).lagged;
+        tokio::task::yield_now().await;
+    }
+    let expected = format!("capmux_broadcast_lagged_total{{protocol=\"test/1\"}} {lagged}\n");
+    assert!(server.metrics_text().contains(&expected), "R23 R70: {expected}");
+}
+
 #[tokio::test(start_paused = true)]
 async fn each_peer_gets_a_broadcast_in_the_form_it_reads() {
     let (protocol, _opened) = manual("test", 1, 2);
@@ -268,6 +285,37 @@ async fn the_oldest_gives_way_and_its_receipt_says_so() {
     assert_eq!(refused, Err(SendError::TooManyAwaited { limit: 1 }), "R58: so many peers");
     assert_eq!(peers.forget(&stranger), 1);
     assert_eq!(soon(second).await, Err(SendError::NeverConnected), "R58");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_for_a_peer_that_is_going_waits_until_it_is_back() {
+    let (kept, mut handlers) = tokio::sync::mpsc::channel(16);
+    // A handler that goes on after its peer has gone.
+    let protocol = Protocol::from_fn("test", 1, 2, move |_, channel| {
+        let kept = kept.clone();
+        async move {
+            kept.send(channel).await?;
+            std::future::pending().await
+        }
+    });
+    let (peers, key) = (protocol.peers(), NodeKey::random());
+    let id = key.node_id();
+    let mut going = Other::with_key(&protocol, key.clone()).await;
+    let early = handlers.recv().await.expect("a handler");
+    peers.send_later(&id, 1, "early").expect("it is a peer");
+    going.gets("early", "R58").await;
+    going.pair.at_first.disconnect(DisconnectReason::Requested);
+    early.sender().closed().await;
+    assert_eq!(peers.count(), 1, "its handler has not ended");
+    let receipts = ["first", "second"].map(|text| peers.send_later(&id, 1, text).expect("it waits"));
+    assert_eq!(peers.waiting(&id), 2, "R58: it is not connected, though its handler runs");
+    let mut back = Other::with_key(&protocol, key).await;
+    for text in ["first", "second"] {
+        back.gets(text, "R58").await;
+    }
+    for receipt in receipts {
+        assert!(soon(receipt).await.is_ok(), "R58");
+    }
 }
 
 #[tokio::test]

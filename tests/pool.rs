@@ -8,7 +8,7 @@ use std::time::Duration;
 use capmux::rlp::{Decodable, DecoderError, Encodable, Rlp, RlpStream};
 use capmux::testing::{self, Pair, node};
 use capmux::typed::{self, Asked, Attempts, BodyError, MessageSet, Request, RequestError, RequestPool, TypedChannel};
-use capmux::{Peer, Pick, Protocol};
+use capmux::{DisconnectReason, NodeKey, Peer, Pick, Protocol, Server};
 use support::{assert_elapsed, settle, soon};
 use tokio::time::Instant;
 
@@ -165,4 +165,42 @@ async fn a_peer_that_does_not_speak_the_protocol_never_joins() {
     settle().await;
     drop(pair);
     assert!(!soon(asked).await.expect("no panic"), "R61");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_is_going_is_not_asked_and_its_node_is_when_it_is_back() {
+    let pool = Pool::seeded(1);
+    let joining = pool.clone();
+    // A handler that goes on after its peer has gone.
+    let protocol = typed::protocol("next", 1, move |peer, channel: TypedChannel<Messages>| {
+        let pool = joining.clone();
+        async move {
+            let _membership = pool.join(&peer, channel.sender());
+            let (_sender, mut receiver) = channel.split();
+            while receiver.recv().await?.is_some() {}
+            std::future::pending().await
+        }
+    });
+    let key = NodeKey::random();
+    let connect = async |manner| {
+        let other = Server::builder(key.clone()).protocol(server(manner));
+        let pair = testing::pair(node().protocol(protocol.clone()), other).await;
+        assert!(soon(pool.sender(&pair.at_first)).await.is_some(), "it joins");
+        pair
+    };
+    let going = connect(Manner::Leaves).await;
+    going.at_second.disconnect(DisconnectReason::Requested);
+    settle().await;
+    let error = pool.request(&Next(4), attempts(), any).await.expect_err("nobody is there");
+    assert_eq!((pool.count(), error.tried), (1, vec![]), "R61: who cannot be sent to is no attempt");
+    let back = connect(Manner::Answers).await;
+    let answer = pool.request(&Next(4), attempts(), any).await;
+    assert_eq!((pool.count(), answer.expect("it is back")), (2, (back.at_first.id(), 5)), "R61");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_may_take_for_ever() {
+    let (pool, _pairs) = pool([Manner::Answers]).await;
+    let patient = Attempts { timeout: Duration::MAX, deadline: Duration::MAX, ..attempts() };
+    assert_eq!(pool.request(&Next(4), patient, any).await.expect("it answers").1, 5, "R61");
 }

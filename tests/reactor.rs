@@ -151,3 +151,42 @@ async fn events_end_with_the_protocol() {
     assert!(matches!(next(&mut reactor).await, ReactorEvent::Removed { .. }), "R78: also when it is aborted");
     assert!(soon(reactor.recv()).await.is_none(), "R78");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn each_connection_is_told_of_whole_and_in_order_on_many_threads() {
+    const CONNECTIONS: usize = 40;
+    const MESSAGES: u8 = 100;
+    let (protocol, mut reactor) = Reactor::new("test", 1, 1);
+    for _ in 0..CONNECTIONS {
+        let protocol = protocol.clone();
+        tokio::spawn(async move {
+            let (mut channel, pair) = other(&protocol).await;
+            for number in 0..MESSAGES {
+                channel.send_with_receipt(0, vec![number]).await.expect("sent").await.expect("written");
+            }
+            expect_message(&mut channel, 0).await;
+            pair.at_first.disconnect(DisconnectReason::Requested);
+            pair.at_second.closed().await;
+        });
+    }
+    let (mut heard, mut removed) = (HashMap::new(), 0);
+    while removed < CONNECTIONS {
+        match next(&mut reactor).await {
+            ReactorEvent::Added { peer, .. } => {
+                assert_eq!(heard.insert(peer.id(), 0), None, "R78: once, and first");
+                reactor.peers().try_send(&peer.id(), 0, "seen").expect("it is a peer");
+            }
+            ReactorEvent::Received { peer, message, .. } => {
+                let count = heard.get_mut(&peer.id()).expect("R78: it has been added");
+                assert_eq!(message.payload, vec![*count], "R78: in order");
+                *count += 1;
+            }
+            ReactorEvent::Removed { peer, .. } => {
+                assert_eq!(heard.remove(&peer.id()), Some(MESSAGES), "R78: last, once, and nothing is lost");
+                removed += 1;
+            }
+            event => panic!("{event:?}"),
+        }
+    }
+    assert!(poll_once(reactor.recv()).await.is_none() && heard.is_empty(), "R78");
+}

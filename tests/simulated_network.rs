@@ -145,6 +145,66 @@ async fn a_crash_resets_connections_and_the_host_can_come_back() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_is_sent_before_a_hang_up_arrives_before_it() {
+    let network = Network::new(1);
+    network.set_latency(milliseconds(50), milliseconds(20));
+    let (dialled, accepted, _listener) = hosts(&network).await;
+    let (mut reads, mut writes) = dialled.into_stream().into_split();
+    let (gone, mut last) = accepted.into_stream().into_split();
+    writes.write_u8(0).await.unwrap();
+    last.write_all(b"bye").await.unwrap();
+    drop((gone, last));
+    for _ in 0..1000 {
+        writes.write_all(&[0; 1024]).await.expect("R32: nobody knows yet here, and what nobody reads takes no place");
+    }
+    let mut word = Vec::new();
+    reads.read_to_end(&mut word).await.unwrap();
+    assert_eq!(word, b"bye", "R32");
+    sleep(milliseconds(70)).await;
+    assert_eq!(writes.write_u8(1).await.unwrap_err().kind(), ErrorKind::BrokenPipe, "R32: now it is known");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dial_that_waits_to_be_accepted_ends_with_a_crash() {
+    let network = Network::new(1);
+    let (alice, bob) = (network.host("alice"), network.host("bob"));
+    let mut listener = bob.listen(&bob.address()).await.unwrap();
+    let mut waiting = tokio::task::JoinSet::new();
+    let mut waits = 0;
+    while network.connections() == waits {
+        let (alice, address) = (alice.clone(), bob.address());
+        waits += 1;
+        waiting.spawn(async move { alice.dial(&address, MINUTE).await.map(std::mem::forget) });
+        settle().await;
+    }
+    network.crash("bob");
+    while waiting.len() > 1 {
+        waiting.join_next().await.unwrap().unwrap().expect("it was in the queue");
+    }
+    listener.accept().await.expect("what was in the queue, reset");
+    let refused = waiting.join_next().await.unwrap().unwrap().unwrap_err();
+    assert!(matches!(refused, PeerError::Connect { source, .. } if source.kind() == ErrorKind::ConnectionRefused));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_host_is_the_same_however_its_ip_address_is_written() {
+    let network = Network::new(1);
+    let (host, other) = (network.host("2001:DB8:0::1"), network.host("10.0.0.1"));
+    assert_eq!(host.host(), "2001:db8::1");
+    let mut listener = host.listen(&host.address()).await.unwrap();
+    let (dialled, accepted) = connect(&other, &mut listener).await;
+    network.partition([&["2001:DB8:0:0::1"] as &[_]]);
+    assert!(timeout(MINUTE, other.dial(&host.address(), MINUTE)).await.is_err(), "it is cut off");
+    network.heal();
+    network.set_latency_between("10.0.0.1", "2001:DB8::0:1", MINUTE, MINUTE);
+    assert!(timeout(milliseconds(1), other.dial(&host.address(), MINUTE)).await.is_err(), "it is far away");
+    network.crash("2001:DB8::0:1");
+    let (mut reads, _writes) = dialled.into_stream().into_split();
+    assert_eq!(reads.read_u8().await.unwrap_err().kind(), ErrorKind::ConnectionReset);
+    drop(accepted);
+}
+
+#[tokio::test(start_paused = true)]
 async fn two_hundred_nodes_with_eight_peers_each_are_cheap() {
     const NODES: usize = 200;
     let network = Network::new(1);

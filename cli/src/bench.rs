@@ -57,9 +57,9 @@ async fn bench(args: &Args) -> Result<Exit, Failure> {
     }
     let mut stop = signals::stop()?;
     let (mut report, mut exit) = (Report::default(), Exit::Done);
-    let progress = progress(args, works.len());
+    let progress = output::Live::new(progress(args, works.len()));
     for work in works {
-        progress.set_message(work.name());
+        progress.bar().set_message(work.name());
         tokio::select! {
             biased;
             _ = &mut stop => {
@@ -70,9 +70,9 @@ async fn bench(args: &Args) -> Result<Exit, Failure> {
                 Failure::new(Exit::Failed, format!("cannot measure {}: {error}", work.name()))
             })?,
         }
-        progress.inc(1);
+        progress.bar().inc(1);
     }
-    progress.finish_and_clear();
+    drop(progress);
     let text = if args.json { report.to_json()? } else { report.table() };
     output::print(text.as_bytes())?;
     Ok(exit)

@@ -5,6 +5,7 @@ mod file;
 mod plan;
 mod print;
 mod problem;
+mod protocol_table;
 mod setting;
 mod table;
 mod value;
@@ -15,7 +16,7 @@ use crate::exit::{Exit, Failure};
 use crate::output;
 
 pub(crate) use file::Config;
-pub(crate) use plan::{Plan, ProtocolName};
+pub(crate) use plan::{Limits, Plan, PlanError, ProtocolName};
 pub(crate) use problem::explain;
 pub(crate) use setting::Change;
 
@@ -38,9 +39,9 @@ pub(crate) async fn run(args: Args) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Checks that the settings of a plan, which was made of this configuration, hold together.
+/// Checks that the settings of a plan, which was made of this configuration, hold together, and tells to which limits.
 /// `overridden` tells of which keys it has something else.
-pub(crate) async fn check(config: &Config, plan: &Plan, overridden: impl Fn(&str) -> bool) -> Result<(), Failure> {
+pub(crate) async fn check(config: &Config, plan: &Plan, overridden: impl Fn(&str) -> bool) -> Result<Limits, Failure> {
     plan.check().await.map_err(|error| match explain(config, &error, overridden) {
         Some(problems) => problems.into(),
         None => Failure::new(Exit::Usage, format!("the settings do not hold together: {error}")),

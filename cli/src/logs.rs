@@ -20,7 +20,7 @@ pub(crate) fn start(verbose: u8) {
         EnvFilter::new(level)
     });
     let colours = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(colours);
+    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(output::Logs::default).with_ansi(colours);
     // It could say that stderr is gone only by a panic.
     logs.log_internal_errors(false).init();
 }

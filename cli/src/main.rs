@@ -1,6 +1,7 @@
 //! The `capmux` command: asks nodes what they are, makes node keys, runs nodes, one or a network of them, and measures.
 
 mod bench;
+mod book;
 mod config;
 mod demo;
 mod exit;
@@ -51,6 +52,8 @@ enum Command {
     Node(node::Args),
     Demo(demo::Args),
     Bench(bench::Args),
+    #[command(subcommand)]
+    Book(book::Command),
     Config(config::Args),
     Completions(manual::CompletionsArgs),
     /// Writes the manual to stdout: one page for each command, for `man -l -`
@@ -77,6 +80,7 @@ async fn run(command: Command) -> ExitCode {
         Command::Node(args) => node::run(args).await,
         Command::Demo(args) => return demo::run(args).await,
         Command::Bench(args) => return bench::run(args).await,
+        Command::Book(command) => book::run(command),
         Command::Config(args) => config::run(args).await,
         Command::Completions(args) => manual::completions(args, Cli::command()),
         Command::Man => manual::man(Cli::command()),

@@ -51,6 +51,19 @@ async fn an_error_names_the_key_the_value_what_is_allowed_and_the_line() {
     for (text, line, parts) in [
         ("[limits]\nmax_peers = 0".into(), 2, ["limits.max_peers is 0;", "from 1 to 1048576"]),
         ("\n[limits]\nmax_peers = \"many\"".into(), 3, ["limits.max_peers is \"many\";", "a whole number"]),
+        ("[limits]\nmax_inbound = -1".into(), 2, ["limits.max_inbound is -1;", "from 0 to 1048576"]),
+        ("[limits]\nlimit_local_addresses = 1".into(), 2, ["limits.limit_local_addresses is 1;", "true or false"]),
+        ("\u{feff}[limits]\r\nmax_peers = 0\r\n".into(), 2, ["limits.max_peers is 0;", "from 1"]),
+        ("[peers]\ntrusted = [\"é\"]".into(), 2, ["peers.trusted is [\"é\"];", "enode"]),
+        ("[peers]\nallow_only = ['abc']".into(), 2, ["peers.allow_only is ['abc'];", "64 hexadecimal digits"]),
+        (format!("[peers]\nallow_only = ['{enode}']"), 2, ["peers.allow_only is ['enode://ab", "128 hexadecimal"]),
+        ("[limits.max_peers]\nlow = 1".into(), 1, ["limits.max_peers is [limits.max_peers];", "a whole number"]),
+        ("[protocol]\nname = 'echo'".into(), 1, ["protocol is [protocol];", "sections, [[protocol]]"]),
+        (
+            "[protocols]\nname = 'echo'".into(),
+            1,
+            ["protocols is no setting; did you mean protocol?", "events, protocol"],
+        ),
         ("[limits]\nmax_dials = 1.5".into(), 2, ["limits.max_dials is 1.5;", "a whole number"]),
         ("limits.receive_budget = \"1MB\"".into(), 1, ["limits.receive_budget is \"1MB\";", "\"64KiB\""]),
         ("[timeouts]\ndial = 15".into(), 2, ["timeouts.dial is 15;", "\"15s\""]),
@@ -58,8 +71,12 @@ async fn an_error_names_the_key_the_value_what_is_allowed_and_the_line() {
         ("[node]\nlisten = \"here\"".into(), 2, ["node.listen is \"here\";", "127.0.0.1:30303"]),
         ("[node]\nkey = \"\"".into(), 2, ["node.key is \"\";", "not empty"]),
         ("[node]\nclient_id = true".into(), 2, ["node.client_id is true;", "a text"]),
-        (format!("[peers]\ndial = [\"{enode}\"]"), 2, ["peers.dial is [\"enode://ab", "128 hexadecimal digits"]),
-        ("[peers]\ndial = \"x\"".into(), 2, ["peers.dial is \"x\";", "a list of"]),
+        (
+            format!("[peers]\npersistent = [\"{enode}\"]"),
+            2,
+            ["peers.persistent is [\"enode://ab", "128 hexadecimal digits"],
+        ),
+        ("[peers]\npersistent = \"x\"".into(), 2, ["peers.persistent is \"x\";", "a list of"]),
         ("[rates]\ninbound = -1".into(), 2, ["rates.inbound is -1;", "0 for no limit"]),
         ("[chunking]\nchunk_size = \"1MiB\"".into(), 2, ["chunking.chunk_size is \"1MiB\";", "from 1KiB to 65504"]),
         ("[limits]\nmax_pears = 5".into(), 2, ["limits.max_pears = 5 is no setting", "did you mean limits.max_peers?"]),
@@ -96,6 +113,12 @@ async fn settings_that_contradict_one_another_are_named_with_their_lines() {
             "[liveness]\nidle_timeout = '9s'\nping_after = '8s'".into(),
             2,
             ["liveness.ping_after is \"8s\" in line 3;", "pong_timeout"],
+        ),
+        ("[limits]\nmax_inbound = 51".into(), 2, ["limits.max_inbound is 51;", "at most max_peers"]),
+        (
+            "[limits]\nmax_outbound = 6\nmax_peers = 5".into(),
+            2,
+            ["limits.max_outbound is 6, limits.max_peers is 5 in line 3;", "at most max_peers"],
         ),
         (format!("limits.receive_budget = '1KiB'\n{echo}"), 1, ["limits.receive_budget is \"1KiB\";", "1048576"]),
         (format!("{echo}inbox_bytes = 7"), 3, ["protocol.echo.inbox_bytes is 7;", "1048576"]),
@@ -140,6 +163,10 @@ async fn a_file_that_is_no_text_is_refused() {
     finished.fails_with(2, &["cannot read the configuration file /does/not/exist"]);
     let written = Written::new(b"[node]\nkey = \"\xff\"\n");
     written.check().await.fails_with(2, &[&format!("{}:2: ", written.path()), "not UTF-8"]);
+    let written = Written::new("x\n".repeat(500_000));
+    let finished = written.check().await;
+    assert!(finished.stderr.contains(&format!("{}:1: not TOML", written.path())), "{}", finished.stderr);
+    assert!(finished.stderr.lines().count() <= 10, "what follows is the echo of the first: {}", finished.stderr);
     let written = Written::new(vec![b'#'; 2 << 20]);
     written.check().await.fails_with(2, &[written.path(), "longer than 1048576 bytes"]);
 }
@@ -225,15 +252,19 @@ mod signals {
         let mut dialled = listener.events();
         let dial = listener.enode().unwrap();
         let text = format!(
-            "[limits]\nmax_peers = 6\nmax_dials = 16\n[rates]\npeer_inbound = '4KiB'\n[peers]\ndial = ['{dial}']\n\
+            "[limits]\nmax_peers = 6\nmax_pending = 50\nmax_dials = 17\n[rates]\npeer_inbound = '4KiB'\n[peers]\npersistent = ['{dial}']\n\
              [node]\nlisten = '127.0.0.1:1'\n"
         );
         fs::write(&written.file, text).unwrap();
         node.signal(Signal::HUP);
-        assert!(node.note().await.contains("4 settings have changed"), "a default that is given is no change");
-        let notes = [node.note().await, node.note().await, node.note().await, node.note().await];
+        assert!(node.note().await.contains("5 settings have changed"), "a default that is given is no change");
+        let mut notes = Vec::new();
+        for _ in 0..5 {
+            notes.push(node.note().await);
+        }
         for note in [
-            "limits.max_peers: 6: takes effect with the next start",
+            "limits.max_peers: 6: applied",
+            "limits.max_dials: 17: takes effect with the next start",
             "rates.peer_inbound: \"4KiB\": applied",
             "node.listen: \"127.0.0.1:1\": the command line decides",
         ] {
@@ -253,5 +284,88 @@ mod signals {
         visitor("echo").await.dial(&node.enode.parse::<capmux::Enode>().unwrap()).await.expect("it runs on");
         node.signal(Signal::TERM);
         assert_eq!(node.finish().await.code, 0);
+    }
+
+    /// Whether the node takes no peer of this server. Who dials may see the Hello first.
+    async fn refuses(node: &capmux::Enode, server: &Server) -> bool {
+        match server.dial(node).await {
+            Ok(peer) => timeout(Duration::from_secs(2), peer.closed()).await.is_ok(),
+            Err(_) => true,
+        }
+    }
+
+    fn enode_of(server: &Server) -> capmux::Enode {
+        server.enode().expect("it listens")
+    }
+
+    async fn listening() -> Server {
+        let builder = Server::builder(NodeKey::random()).protocol(capmux_echo::protocol());
+        builder.listen("127.0.0.1:0".parse().expect("an address")).start().await.expect("it starts")
+    }
+
+    /// Makes the node read its configuration again. Returns what it says up to the last line that is expected.
+    async fn reload(node: &mut Node, written: &Written, text: String, last: &str) -> Vec<String> {
+        fs::write(&written.file, text).expect("it can be written");
+        node.signal(Signal::HUP);
+        let mut notes = Vec::new();
+        while notes.last().is_none_or(|note: &String| !note.contains(last)) {
+            notes.push(node.note().await);
+        }
+        notes
+    }
+
+    #[tokio::test]
+    async fn a_reload_changes_limits_and_lists_and_drops_only_the_peers_concerned() {
+        let written = Written::new("");
+        let mut node = Node::start(&["--protocol", "echo", "--jsonl", "--config", written.path()]).await;
+        let enode: capmux::Enode = node.enode.parse().unwrap();
+        let servers = [visitor("echo").await, visitor("echo").await, listening().await];
+        let mut peers = Vec::new();
+        for server in &servers {
+            peers.push(server.dial(&enode).await.unwrap());
+        }
+        let [first, second, third] = [0, 1, 2].map(|place: usize| servers[place].id());
+        let text = format!("[peers]\nallow_only = ['{first}', '{}']\n", enode_of(&servers[2]));
+        let notes = reload(&mut node, &written, text, "disconnected").await;
+        assert!(notes[1].contains("peers.allow_only") && notes[1].contains(": applied"), "{notes:?}");
+        assert!(notes[2].contains("1 peers are disconnected"), "{notes:?}");
+        assert_eq!(peers[1].closed().await.reason(), Some(DisconnectReason::UselessPeer), "R67");
+        assert!(refuses(&enode, &servers[1]).await, "R67: {second} is not on the list");
+        assert_eq!((servers[0].peers().len(), servers[2].peers().len()), (1, 1), "R67: others stay");
+
+        let text = "[limits]\nmax_peers = 3\nmax_inbound = 1\n".to_owned();
+        let notes = reload(&mut node, &written, text, "disconnected").await;
+        assert!(notes.iter().any(|note| note.contains("limits.max_inbound: 1: applied")), "{notes:?}");
+        assert_eq!(peers[2].closed().await.reason(), Some(DisconnectReason::TooManyPeers), "R67: the youngest");
+        assert_eq!(servers[0].peers().len(), 1, "R67: {first} stays");
+        assert!(refuses(&enode, &servers[2]).await, "there is no place");
+
+        let trusted = enode_of(&servers[2]);
+        let text = format!("[limits]\nmax_peers = 3\nmax_inbound = 1\n[peers]\ntrusted = ['{trusted}']\n");
+        reload(&mut node, &written, text.clone(), "peers.trusted").await;
+        let peer = servers[2].dial(&enode).await.unwrap_or_else(|error| panic!("R67: {third} is trusted: {error}"));
+        peer.disconnect(DisconnectReason::Requested);
+        peer.closed().await;
+        reload(&mut node, &written, "[limits]\nmax_peers = 3\nmax_inbound = 1\n".into(), "peers.trusted").await;
+        assert!(refuses(&enode, &servers[2]).await, "R67: it is trusted no more");
+    }
+
+    #[tokio::test]
+    async fn a_reload_leaves_alone_what_the_command_line_gives() {
+        let (server, other) = (listening().await, listening().await);
+        let (own, written) = (enode_of(&server).to_string(), Written::new("limits.max_inbound = 0\n"));
+        let args = ["--protocol", "echo", "--jsonl", "--config", written.path(), "--peer", &own, "--trusted", &own];
+        let mut node = Node::start(&args).await;
+        let added = node.event("added").await;
+        assert_eq!(added["peer"], server.id().to_string());
+        let text = format!("limits.max_inbound = 0\n[peers]\npersistent = ['{}']\n", enode_of(&other));
+        reload(&mut node, &written, text.clone(), "peers.persistent").await;
+        let added = node.event("added").await;
+        assert_eq!(added["peer"], other.id().to_string(), "the node of --peer is not dialled again");
+        reload(&mut node, &written, format!("{text}trusted = ['{}']\n", enode_of(&other)), "peers.trusted").await;
+        reload(&mut node, &written, text, "peers.trusted").await;
+        server.peers()[0].disconnect(DisconnectReason::Requested);
+        node.event("dropped").await;
+        server.dial(&node.enode.parse::<capmux::Enode>().unwrap()).await.expect("--trusted still holds");
     }
 }

@@ -10,7 +10,7 @@ const KEY: &str = "ca634cae0d49acb401d8a4c6b6fe8c55b70d115bf400769cc1400f3258cd3
 async fn help_lists_the_commands_and_the_exit_codes() {
     let help = run(&["--help"]).await;
     assert_eq!(help.code, 0);
-    for word in ["ping", "key", "node", "demo", "bench", "config", "completions", "man", "Exit codes"] {
+    for word in ["ping", "key", "node", "demo", "bench", "book", "config", "completions", "man", "Exit codes"] {
         assert!(help.stdout.contains(word), "{word}: {}", help.stdout);
     }
     assert_eq!(run(&["--version"]).await.stdout, concat!("capmux ", env!("CARGO_PKG_VERSION"), "\n"));
@@ -31,6 +31,8 @@ async fn a_wrong_command_line_exits_with_2() {
         &["node", "--max-peers", "0"],
         &["node", "--protocol", "eth"],
         &["config", "--check"],
+        &["book"],
+        &["book", "import", "peers.json"],
         &["key"],
         &["key", "show"],
         &["completions", "cobol"],

@@ -9,13 +9,15 @@
 use std::fs;
 use std::path::Path;
 
+use capmux::node::Enr;
 use capmux::p2p::{Capability, Hello};
 use capmux::{NodeKey, PublicKey};
 
 fn main() -> std::io::Result<()> {
     let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus");
-    let targets: [(&str, Vec<Seed>); 7] = [
+    let targets: [(&str, Vec<Seed>); 8] = [
         ("ack", handshakes()),
+        ("address_book", address_books()),
         ("auth", handshakes()),
         ("disconnect", disconnects()),
         ("frame_decoder", frames()),
@@ -85,6 +87,56 @@ fn frames() -> Vec<Seed> {
         ("tag_flipped", frame_input(&three(), &[&[5, 2, 0, 0, 79, 1]], &[60])),
         ("flipped_and_flipped_back", frame_input(&three(), &[&[5, 1, 0, 0, 50, 9], &[5, 1, 0, 0, 50, 9]], &[60])),
         ("raw_bytes_only", frame_input(&[], &[&[4, 0, 0, 0, 0, 0, 40, 1, 2, 3]], &[255])),
+    ]
+}
+
+/// A capacity of 8, a time in 2027, and this file.
+fn file(content: &str) -> Vec<u8> {
+    [&[7], &1_800_000_000_000u64.to_be_bytes()[..], content.as_bytes()].concat()
+}
+
+fn address_books() -> Vec<Seed> {
+    let (own, remote) = public_keys();
+    let node = |key: PublicKey, rest: &str| format!(r#"{{"node":"enode://{key}@{rest},"added":1700000000000}}"#);
+    let book = |nodes: &[String], bans: &str| {
+        let head = r#"{"format":"capmux address book","version":1,"salt":"000102030405060708090a0b0c0d0e0f""#;
+        file(&format!(r#"{head},"nodes":[{}],"bans":[{bans}]}}"#, nodes.join(",")))
+    };
+    let plain = || node(remote, r#"8.8.8.8:30303","source":"local""#);
+    let key = NodeKey::from_bytes(&[2; 32]).expect("a small number is a key");
+    let record = Enr::sign(&key, 1, Some(([8, 8, 8, 8], 30303).into()));
+    let (id, far) = (remote.node_id(), u64::MAX);
+    let peer = format!(r#"[2a00::1]:1,example.org:2,memory://a","source":"peer:{id}@9.9.9.9","score":-7,"failures":3"#);
+    vec![
+        ("book", book(&[plain()], "")),
+        ("book_empty", book(&[], "")),
+        ("book_twice_the_same", book(&[plain(), plain()], "")),
+        ("book_of_two", book(&[plain(), node(own, &peer)], "")),
+        ("book_private", book(&[node(remote, r#"8.8.8.8:1","source":"local","private":true"#)], "")),
+        (
+            "book_last_run",
+            book(&[node(remote, r#"8.8.8.8:1","source":"service:a","connected":true,"connections":1"#)], ""),
+        ),
+        ("book_record", book(&[node(remote, &format!(r#"8.8.8.8:1","source":"local","record":"{record}""#))], "")),
+        (
+            "book_far_future",
+            book(
+                &[node(remote, &format!(r#"8.8.8.8:1","source":"local","last_failed":{far},"failures":4294967295"#))],
+                &format!(r#"{{"on":"{id}","until":{far},"length":{far}}}"#),
+            ),
+        ),
+        (
+            "book_bans",
+            book(
+                &[plain()],
+                r#"{"on":"8.8.8.0/24","until":1900000000000,"length":1},{"on":"::/0","until":1,"length":1}"#,
+            ),
+        ),
+        ("book_version_2", file(r#"{"format":"capmux address book","version":2}"#)),
+        ("deeply_nested", file(&"[".repeat(500))),
+        ("list_of_records", file(&format!(r#"{{"{id}":{{"seq":1,"record":"{record}","score":9}}}}"#))),
+        ("list_with_control_characters", file("{\"\\u001b[2J\":{\"seq\":1,\"record\":\"enr:\"}}")),
+        ("list_of_lines", file(&format!("# mine\nenode://{remote}@8.8.8.8:1\n{record}"))),
     ]
 }
 

@@ -44,11 +44,11 @@ impl Bans {
     /// Adds a ban that was read from a file.
     pub(super) fn restore(&mut self, target: Target, ban: Ban) {
         let length = ban.length.min(MAX_LENGTH);
-        if self.bans.len() >= MAX_BANS && !self.bans.contains_key(&target) {
+        self.bans.insert(target, Ban { until: ban.until, length });
+        if self.bans.len() > MAX_BANS {
             let first = self.bans.iter().min_by_key(|(_, ban)| ban.until).map(|(target, _)| *target);
             first.map(|target| self.bans.remove(&target));
         }
-        self.bans.insert(target, Ban { until: ban.until, length });
         self.first_end = self.first_end.min(ban.until);
     }
 
@@ -83,6 +83,11 @@ impl Bans {
         self.bans.retain(|_, ban| ban.until > now);
         self.first_end = self.bans.values().map(|ban| ban.until).min().unwrap_or(u64::MAX);
         self.bans.len() < before
+    }
+
+    #[cfg(feature = "book-file")]
+    pub(super) fn len(&self) -> usize {
+        self.bans.len()
     }
 
     #[cfg(feature = "book-file")]

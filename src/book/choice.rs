@@ -23,8 +23,8 @@ const NEWCOMERS: u32 = 3;
 const LATELY: u64 = 24 * 3600 * 1000;
 
 impl AddressBook {
-    /// Up to `count` nodes to dial, the best first: persistent ones and those that were connected when the last run
-    /// ended, then those that have worked, by score, mixed with those that were never dialled. Chance has a say in all of it.
+    /// Up to `count` nodes to dial, the best first: persistent ones and those that were connected when the last run ended
+    /// and have worked, then those that have worked, by score, mixed with those that were never dialled. Chance has a say in all of it.
     ///
     /// Not among them are nodes that are connected or banned, those that failed a short time ago (a minute the first
     /// time, then four times as long each time, up to twelve hours), and those that `exclude` says are not wanted. Nodes
@@ -46,7 +46,7 @@ impl AddressBook {
         for (_, entry) in self.entries.iter().filter(|(id, entry)| is_candidate(id, entry)) {
             let Some(node) = self.dialable(entry, now) else { continue };
             match entry {
-                _ if entry.is_persistent || entry.was_connected => last_run.push((0, node)),
+                _ if entry.is_persistent || entry.was_connected && entry.has_worked() => last_run.push((0, node)),
                 _ if entry.has_worked() => worked.push((entry.score + rng.i32(0..=SPREAD), node)),
                 _ => newcomers.push((entry.score, node)),
             }

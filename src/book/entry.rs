@@ -14,7 +14,7 @@ pub(super) const MAX_SCORE: i32 = 100;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum State {
-    /// Nothing is known of it but that somebody has told of it.
+    /// Somebody has told of it, and it was not dialled yet.
     New,
     /// It has worked, and is not connected now.
     Tried,
@@ -83,9 +83,9 @@ pub struct Known {
     pub last_failed: Option<SystemTime>,
     /// How often it was dialled.
     pub attempts: u32,
-    /// How often it was connected.
+    /// How often a dial has led to a connection.
     pub connections: u32,
-    /// How many dials have failed since it was last connected.
+    /// How many dials have failed since the last one that did.
     pub failures: u32,
     /// What it says about itself, signed, if that came with it.
     pub record: Option<Enr>,
@@ -110,7 +110,7 @@ pub(super) struct Entry {
     pub(super) connections: u32,
     pub(super) failures: u32,
     pub(super) record: Option<Enr>,
-    /// None for persistent nodes.
+    /// None for persistent and private nodes.
     pub(super) bucket: Option<u8>,
 }
 
@@ -142,6 +142,11 @@ impl Entry {
         self.bucket = None;
     }
 
+    pub(super) fn flags(&self) -> Flags {
+        Flags { is_persistent: self.is_persistent, is_private: self.is_private }
+    }
+
+    /// Whether a dial has led to a connection.
     pub(super) fn has_worked(&self) -> bool {
         self.connections > 0
     }
@@ -184,7 +189,7 @@ impl Entry {
         Known {
             node: self.node.clone(),
             state: self.state(is_banned),
-            flags: Flags { is_persistent: self.is_persistent, is_private: self.is_private },
+            flags: self.flags(),
             score: self.score,
             source: self.source.clone(),
             added: system_time(self.added),

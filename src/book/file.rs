@@ -24,7 +24,7 @@ pub struct Loaded {
 }
 
 /// What is wrong with the file of an address book. An unusable one is renamed, to be looked at; `moved` is its new name,
-/// or `None` when it could not be renamed.
+/// or `None` when it could not be renamed or is no file at all.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum BookProblem {
@@ -143,8 +143,12 @@ fn read(path: &Path) -> Result<Vec<u8>, Unread> {
     if bytes.len() as u64 > MAX_FILE { Err(Unread::TooLarge(bytes.len() as u64)) } else { Ok(bytes) }
 }
 
-/// Renames the file; when all names are taken, the last of them is used again.
+/// Renames the file; when all names are taken, the last of them is used again. What is no file, such as a folder or a
+/// device, is not for this library to move.
 fn set_aside(path: &Path) -> Option<PathBuf> {
+    if !path.is_file() {
+        return None;
+    }
     let name = |number: u32| {
         let mut name = path.file_name().unwrap_or_default().to_os_string();
         name.push(format!(".corrupt-{number}"));

@@ -125,8 +125,8 @@ impl AddressBook {
     }
 
     /// Reads what [`to_json`](Self::to_json) writes into a book with room for `capacity` nodes. Nodes and bans that are
-    /// malformed are left out and counted; where there is not room for all, persistent nodes come first, then those that
-    /// have worked.
+    /// malformed are left out and counted; where there is not room for all, persistent nodes come first, then private
+    /// ones, then those that have worked.
     ///
     /// # Errors
     /// [`FormatError`], when it is something else, or of a later version.
@@ -141,29 +141,26 @@ impl AddressBook {
         let mut salt = [0; 16];
         hex::decode_to_slice(&body.salt, &mut salt).map_err(|_| FormatError::Salt)?;
         let mut book = Self::new(capacity, salt);
-        let mut skipped = body.nodes.skipped + body.bans.skipped;
-        for item in body.bans.items {
-            match item.parse() {
-                Some((target, ban)) => book.bans.restore(target, ban),
-                None => skipped += 1,
-            }
+        let read = body.nodes.items.len() + body.nodes.skipped + body.bans.items.len() + body.bans.skipped;
+        for (target, ban) in body.bans.items.into_iter().filter_map(BanItem::parse) {
+            book.bans.restore(target, ban);
         }
-        let mut entries: Vec<_> = body.nodes.items.into_iter().map(NodeItem::parse).collect();
-        entries.sort_by_key(|entry| entry.as_ref().map(|(_, entry)| (!entry.is_persistent, !entry.has_worked())));
-        for entry in entries {
-            skipped += usize::from(entry.is_none_or(|(id, entry)| !book.restore(id, entry)));
+        let mut entries: Vec<_> = body.nodes.items.into_iter().filter_map(NodeItem::parse).collect();
+        entries.sort_by_key(|(_, entry)| (!entry.is_persistent, !entry.is_private, !entry.has_worked()));
+        for (id, entry) in entries {
+            book.restore(id, entry);
         }
+        let skipped = read - book.len() - book.bans.len();
         book.changes = 0;
         Ok(Parsed { book, skipped })
     }
 
-    /// Gives an entry a place, and says whether there is one.
-    fn restore(&mut self, id: NodeId, entry: Entry) -> bool {
+    /// Gives an entry a place, if there is one.
+    fn restore(&mut self, id: NodeId, entry: Entry) {
         let has_place = !self.entries.contains_key(&id) && self.add(id, entry, 0).is_ok();
         if let Some(entry) = self.entries.get_mut(&id).filter(|entry| has_place && entry.has_worked()) {
             self.table.promote(&id, entry);
         }
-        has_place
     }
 }
 

@@ -7,8 +7,9 @@ use std::time::SystemTime;
 use serde::{Deserialize, Serialize};
 
 use super::entry::MAX_SCORE;
-use super::{AddressBook, Refusal, Source, State};
+use super::{AddressBook, Known, Refusal, Source, State};
 use crate::node::{Enode, EnodeError, Enr, EnrError};
+use crate::text::escaped;
 use crate::{Address, NodeAddr, NodeId};
 
 /// How many nodes a list has at most.
@@ -65,7 +66,7 @@ pub enum ImportError {
     /// The record of an entry is wrong.
     #[error("the entry {id} of the list of nodes: {source}")]
     Entry {
-        /// The key of the entry, cut at 80 characters.
+        /// The key of the entry, fit to be shown: cut at 80 characters, and control characters escaped.
         id: String,
         /// What is wrong.
         source: NodeTextError,
@@ -131,7 +132,7 @@ impl NodeList {
         let items: BTreeMap<String, Item> = serde_json::from_str(text)?;
         let mut list = Self::of_length(items.len())?;
         for (id, item) in items {
-            let failed = |source| ImportError::Entry { id: id.chars().take(80).collect(), source };
+            let failed = |source| ImportError::Entry { id: escaped(&id, 80), source };
             list.push(&item.record, |found, record| match record {
                 _ if found.to_string() != id.trim_start_matches("0x").to_ascii_lowercase() => {
                     Err(NodeTextError::OtherNode(found))
@@ -214,8 +215,7 @@ impl AddressBook {
     /// The nodes as `enode` URLs, one a line, each with its first address. Private and banned ones are left out, and so
     /// are those whose addresses are neither numeric nor domain names.
     pub fn to_enode_list(&self, now: SystemTime) -> String {
-        let known = self.iter(now).filter(|known| known.state != State::Banned && !known.flags.is_private);
-        let lines = known.filter_map(|known| {
+        let lines = self.exported(now).filter_map(|known| {
             let address = known.node.addresses.into_iter().find(|address| !matches!(address, Address::Other(..)))?;
             Some(format!("{}\n", NodeAddr::new(known.node.public_key, [address])))
         });
@@ -225,8 +225,8 @@ impl AddressBook {
     /// The nodes whose signed records are known, in the shape of geth's `nodes.json`. Private and banned ones are left out;
     /// [`to_enode_list`](Self::to_enode_list) has those without a record, too.
     pub fn to_nodes_json(&self, now: SystemTime) -> Vec<u8> {
-        let known = self.iter(now).filter(|known| known.state != State::Banned && !known.flags.is_private);
-        let items: BTreeMap<String, Item> = known
+        let items: BTreeMap<String, Item> = self
+            .exported(now)
             .filter_map(|known| {
                 let record = known.record?;
                 let score = i64::from(known.score.max(0));
@@ -235,5 +235,14 @@ impl AddressBook {
             })
             .collect();
         serde_json::to_vec_pretty(&items).expect("keys are strings and no value refuses to be written")
+    }
+
+    /// What others may see, without addresses of banned networks.
+    fn exported(&self, now: SystemTime) -> impl Iterator<Item = Known> {
+        let known = self.iter(now).filter(|known| known.state != State::Banned && !known.flags.is_private);
+        known.filter_map(move |mut known| {
+            known.node.addresses.retain(|address| !address.ip().is_some_and(|ip| self.is_banned_ip(ip, now)));
+            (!known.node.addresses.is_empty()).then_some(known)
+        })
     }
 }

@@ -26,19 +26,20 @@ impl AddressBook {
         });
     }
 
-    /// The node is connected, at `address` if it was dialled, which is then the first to be dialled again.
+    /// The node is connected, at `address` if it was dialled, which is then the first to be dialled again. Who has dialled
+    /// this node may be anywhere: that shows nothing of the addresses that are known of it, and counts for no score.
     pub fn connected(&mut self, id: &NodeId, address: Option<&Address>, now: SystemTime) {
         self.learn(id, now, |entry, now| {
             entry.last_connected = Some(now);
-            entry.connections = entry.connections.saturating_add(1);
-            entry.failures = 0;
             entry.is_connected = true;
-            entry.rate(1);
             if let Some(address) = address {
+                entry.connections = entry.connections.saturating_add(1);
+                entry.failures = 0;
+                entry.rate(1);
                 entry.prefer(address);
             }
         });
-        if let Some(entry) = self.entries.get_mut(id) {
+        if let Some(entry) = self.entries.get_mut(id).filter(|entry| entry.has_worked()) {
             self.table.promote(id, entry);
         }
     }
@@ -64,16 +65,19 @@ impl AddressBook {
             entry.was_connected = false;
             entry.rate(-1);
             let is_long_ago = entry.last_connected.is_none_or(|time| now.saturating_sub(time) > LOST_AFTER);
-            let patience = if entry.has_worked() { LOST } else { NEVER_WORKED };
-            is_hopeless = entry.failures >= patience && is_long_ago && !entry.is_wanted() && !entry.is_connected;
+            let is_lost = match entry.has_worked() {
+                true => entry.failures >= LOST && is_long_ago,
+                false => entry.failures >= NEVER_WORKED,
+            };
+            is_hopeless = is_lost && !entry.is_wanted() && !entry.is_connected;
         });
         if is_hopeless {
             self.remove(id);
         }
     }
 
-    /// The application finds the node better, or worse, by as much; scores go from -100 to 100. A connection that comes
-    /// about counts 1, a dial that fails -1.
+    /// The application finds the node better, or worse, by as much; scores go from -100 to 100. A dial that leads
+    /// to a connection counts 1, one that fails -1.
     pub fn rate(&mut self, id: &NodeId, change: i32, now: SystemTime) {
         self.learn(id, now, |entry, _| entry.rate(change));
     }

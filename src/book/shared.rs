@@ -21,7 +21,8 @@ impl SharedBook {
         Self::with_clock(book, SystemTime::now)
     }
 
-    /// Shares a book that goes by another clock than that of the system: in simulations.
+    /// Shares a book that goes by another clock than that of the system: in simulations. The clock is
+    /// asked while others wait.
     pub fn with_clock(book: AddressBook, clock: impl Fn() -> SystemTime + Send + Sync + 'static) -> Self {
         Self { book: Arc::new(Mutex::new(book)), clock: Arc::new(clock) }
     }
@@ -29,8 +30,10 @@ impl SharedBook {
     /// Calls a function with the book and the time. Everybody else waits for it: it must be short, and must not use this
     /// book by another handle.
     pub fn with<T>(&self, function: impl FnOnce(&mut AddressBook, SystemTime) -> T) -> T {
+        let mut book = self.lock();
+        // Who waits for the book must not come with an earlier time than who had it before.
         let now = (self.clock)();
-        function(&mut self.lock(), now)
+        function(&mut book, now)
     }
 
     /// A copy of this moment, to be saved or searched without holding up anybody.

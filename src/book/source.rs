@@ -71,11 +71,13 @@ impl fmt::Display for Source {
 impl FromStr for Source {
     type Err = InvalidSource;
 
-    /// Reads what [`Display`](fmt::Display) writes; names are 255 bytes long at most.
+    /// Reads what [`Display`](fmt::Display) writes; names are 255 bytes long at most, and have no control characters.
     fn from_str(text: &str) -> Result<Self, InvalidSource> {
         match text.split_once(':') {
             None if text == "local" => Ok(Self::Local),
-            Some(("service", name)) if name.len() <= 255 => Ok(Self::Service(name.into())),
+            Some(("service", name)) if name.len() <= 255 && !name.contains(char::is_control) => {
+                Ok(Self::Service(name.into()))
+            }
             Some(("peer", peer)) => {
                 let (id, ip) = peer.split_once('@').map_or((peer, None), |(id, ip)| (id, Some(ip)));
                 let ip = ip.map(str::parse).transpose().map_err(|_| InvalidSource)?;

@@ -219,7 +219,7 @@ pub(super) fn stalest<'a>(entries: impl Iterator<Item = (&'a NodeId, &'a Entry)>
 /// Who of these makes way first for a node that the user wants.
 pub(super) fn least<'a>(entries: impl Iterator<Item = (&'a NodeId, &'a Entry)>) -> Option<NodeId> {
     let rest = entries.filter(|(_, entry)| !entry.is_persistent);
-    let rank = |entry: &Entry| (entry.is_connected, entry.is_private, entry.has_worked(), entry.score, entry.added);
+    let rank = |entry: &Entry| (entry.is_private, entry.is_connected, entry.has_worked(), entry.score, entry.added);
     rest.min_by_key(|(id, entry)| (rank(entry), **id)).map(|(id, _)| *id)
 }
 

@@ -1,3 +1,5 @@
+mod hostile;
+
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -53,7 +55,7 @@ fn states_follow_what_happens() {
     book.tried(&id, now);
     book.failed(&id, now);
     assert_eq!(state(&book), State::Failed, "R54");
-    book.connected(&id, None, now);
+    book.connected(&id, node.addresses.first(), now);
     assert_eq!(state(&book), State::Connected, "R54");
     book.disconnected(&id, now);
     assert_eq!(state(&book), State::Tried, "R54");
@@ -118,7 +120,8 @@ fn one_network_gets_ten_places_however_many_ids_it_has() {
     assert_eq!(refused, Err(Refusal::SubnetFull("8.8.8.0/24".parse().unwrap())), "H75");
     // Working does not help.
     for id in book.entries.keys().copied().collect::<Vec<_>>() {
-        book.connected(&id, None, now);
+        let address = book.find(&id, now).map(|known| known.node.addresses[0].clone());
+        book.connected(&id, address.as_ref(), now);
     }
     let most = (0..128).map(|bucket| book.table.ids(bucket).len()).max();
     assert!(book.len() == 10 && most.is_some_and(|most| most <= 2), "H75: {most:?} in a bucket");
@@ -132,7 +135,7 @@ fn one_source_cannot_fill_the_book_nor_push_out_what_is_wanted() {
     }
     for node in spread(120).skip(20) {
         book.offer(&node, &Source::Local, now).unwrap();
-        book.connected(&node.node_id(), None, now);
+        book.connected(&node.node_id(), node.addresses.first(), now);
         book.disconnected(&node.node_id(), now);
     }
     let attackers: Vec<_> = spread(12_000).skip(1_000).collect();
@@ -230,7 +233,7 @@ fn failures_are_waited_for_and_the_hopeless_forgotten() {
     let (newcomer, friend) = (node(1, "8.8.8.8:1"), node(2, "9.9.9.9:1"));
     book.offer(&newcomer, &Source::Local, now).unwrap();
     book.offer(&friend, &Source::Local, now).unwrap();
-    book.connected(&friend.node_id(), None, now);
+    book.connected(&friend.node_id(), friend.addresses.first(), now);
     book.disconnected(&friend.node_id(), now);
     for failures in 1..=6u32 {
         book.failed(&newcomer.node_id(), now);
@@ -254,7 +257,7 @@ fn the_best_are_picked_first_newcomers_get_a_chance_and_networks_differ() {
     for (number, node) in (0..).zip(spread(80)) {
         book.offer(&node, &Source::Local, now).unwrap();
         if !newcomers.contains(&number) {
-            book.connected(&node.node_id(), None, now);
+            book.connected(&node.node_id(), node.addresses.first(), now);
             book.disconnected(&node.node_id(), now);
             book.rate(&node.node_id(), if good.contains(&number) { 50 } else { -50 }, now);
         }
@@ -291,7 +294,7 @@ fn private_and_banned_nodes_are_never_shared_and_addresses_fit_the_asker() {
     let nodes: Vec<_> = (0..).zip(names).map(|(number, address)| node(number, address)).collect();
     for node in &nodes {
         book.offer(node, &Source::Local, now).unwrap();
-        book.connected(&node.node_id(), None, now);
+        book.connected(&node.node_id(), node.addresses.first(), now);
     }
     let ids: Vec<_> = nodes.iter().map(NodeAddr::node_id).collect();
     let sorted = |mut ids: Vec<NodeId>| {

@@ -31,11 +31,11 @@ impl Address {
     ///
     /// # Errors
     /// When the scheme is not lowercase letters, digits and hyphens, the rest is empty, has characters other than
-    /// printable ASCII, or both are longer than 512 bytes together.
+    /// printable ASCII, a comma or a question mark, or both are longer than 512 bytes together.
     pub fn other(scheme: &str, rest: &str) -> Result<Self, InvalidAddress> {
         let is_scheme = !scheme.is_empty()
             && scheme.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
-        let is_rest = !rest.is_empty() && rest.bytes().all(|byte| byte.is_ascii_graphic());
+        let is_rest = !rest.is_empty() && rest.bytes().all(|byte| byte.is_ascii_graphic() && !b",?".contains(&byte));
         match is_scheme && is_rest && scheme.len() + rest.len() <= MAX_LENGTH {
             true => Ok(Self::Other(scheme.into(), rest.into())),
             false => Err(InvalidAddress),
@@ -84,6 +84,10 @@ impl FromStr for Address {
     fn from_str(text: &str) -> Result<Self, InvalidAddress> {
         if let Some((scheme, rest)) = text.split_once("://") {
             return Self::other(scheme, rest);
+        }
+        // An address of a link has a scope, which a URL cannot have.
+        if let Ok(address @ SocketAddr::V6(_)) = text.parse() {
+            return Ok(Self::Ip(address));
         }
         let (host, port) = text.rsplit_once(':').ok_or(InvalidAddress)?;
         let is_number = port.bytes().all(|byte| byte.is_ascii_digit());

@@ -58,6 +58,10 @@ pub struct Connection {
     pub(crate) reader: FrameReader,
     pub(crate) writer: FrameWriter,
     remote: PublicKey,
+    /// Whether this end's Hello has been sent.
+    has_greeted: bool,
+    /// Whether the other end's Hello has come, and it reads compressed messages after ours.
+    may_compress: bool,
 }
 
 impl Connection {
@@ -90,6 +94,15 @@ impl Connection {
     /// # Cancel safety
     /// The stream is closed when the future is dropped.
     pub async fn accept(stream: impl Into<ByteStream>, key: &NodeKey) -> Result<Self, PeerError> {
+        Self::accept_then(stream, key, |_| ()).await.map(|(connection, ())| connection)
+    }
+
+    /// [`Connection::accept`], and `claimed` is called when the other end has claimed a key, before it learns anything.
+    pub(super) async fn accept_then<T>(
+        stream: impl Into<ByteStream>,
+        key: &NodeKey,
+        claimed: impl FnOnce(&PublicKey) -> T,
+    ) -> Result<(Self, T), PeerError> {
         let mut stream = stream.into();
         let mut state = Recipient::new(key.clone(), random()?);
         let mut buffer = [0; READ_STEP];
@@ -98,8 +111,9 @@ impl Connection {
             match state.receive(&mut input)? {
                 Step::More(next) => state = next,
                 Step::Done((ack, established)) => {
+                    let told = claimed(&established.remote);
                     stream.writer.write_all(&ack).await.map_err(PeerError::Io)?;
-                    return Ok(Self::new(stream, established));
+                    return Ok((Self::new(stream, established), told));
                 }
             }
         }
@@ -117,7 +131,7 @@ impl Connection {
             most: FIRST_READ,
         };
         let writer = FrameWriter { io: stream.writer, encoder, buffer, is_flushed: true };
-        Self { reader, writer, remote }
+        Self { reader, writer, remote, has_greeted: false, may_compress: false }
     }
 
     /// The public key of the other end. To the end that was dialled it is a claim until the first frame has opened: only
@@ -135,11 +149,13 @@ impl Connection {
     /// What was being written goes on with the next call that sends.
     pub async fn send_hello(&mut self, hello: &Hello) -> Result<(), PeerError> {
         self.writer.encoder.hello(hello, &mut self.writer.buffer)?;
+        self.has_greeted = true;
+        self.compress();
         self.writer.flush().await.map_err(PeerError::Io)
     }
 
     /// Reads the first message of the other end, which must be its Hello. If that is of version 5 or more, messages
-    /// are compressed from here on.
+    /// are compressed from here on, or once a Hello has been sent.
     ///
     /// # Errors
     /// [`PeerError::Session`] for anything but a Hello, a Disconnect among it, and those of
@@ -151,10 +167,16 @@ impl Connection {
         let content = self.recv_frame(FIRST_FRAME_LIMIT).await?;
         let hello = receive_hello(content, own, &self.remote)?;
         self.reader.most = usize::MAX;
-        if hello.version >= crate::p2p::SNAPPY_VERSION {
+        self.may_compress = hello.version >= crate::p2p::SNAPPY_VERSION;
+        self.compress();
+        Ok(hello)
+    }
+
+    /// Compresses what follows if both Hellos are out: what is sent in place of a Hello is read as it is.
+    fn compress(&mut self) {
+        if self.has_greeted && self.may_compress {
             self.writer.encoder.enable_snappy();
         }
-        Ok(hello)
     }
 
     /// Reads the content of the next frame, of `limit` bytes at most, for

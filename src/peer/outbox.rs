@@ -190,8 +190,7 @@ impl Outbox {
         if state.close.is_some() {
             return Err(Refused::Closed);
         }
-        let size = message.data.len();
-        let queue = &state.queues[lane];
+        let (size, queue) = (message.data.len(), &state.queues[lane]);
         let is_first = has_waited || queue.waiting == 0;
         if !is_first || !queue.has_room(&self.lanes[lane].limits, size) {
             return Err(Refused::Full(message));
@@ -328,6 +327,11 @@ impl Outbox {
         self.lock().queues.iter_mut().for_each(|queue| queue.messages.shrink_to_fit());
     }
 
+    /// Whether no more messages are taken on.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.lock().close.is_some()
+    }
+
     /// Waits until no more messages are taken on.
     pub(crate) async fn closed(&self) {
         self.closed.cancelled().await;
@@ -356,10 +360,9 @@ impl Outbox {
     /// Takes what is to be sealed next into the wire's list. When it is the last, there is nothing to be done after it.
     pub(super) fn next(&self, wire: &mut Wire) -> Next {
         let mut state = self.lock();
-        let last = |reason: Option<DisconnectReason>| Next::Last(reason);
         match state.close {
-            Some(Close::Now(reason)) => last(reason),
-            Some(Close::Drain(reason)) if state.queued == 0 => last(reason),
+            Some(Close::Now(reason)) => Next::Last(reason),
+            Some(Close::Drain(reason)) if state.queued == 0 => Next::Last(reason),
             _ if !state.has_work() => Next::Nothing,
             _ => {
                 self.take(&mut state, wire);

@@ -274,6 +274,11 @@ impl ChannelSender {
         self.lane.outbox.closed().await;
     }
 
+    /// Whether nothing can be sent any more.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.lane.outbox.is_closed()
+    }
+
     fn try_push(&self, message: Outgoing) -> Result<(), SendError> {
         match self.lane.outbox.try_push(self.lane.place, message) {
             Ok(()) => Ok(()),

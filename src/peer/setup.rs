@@ -100,32 +100,57 @@ pub(crate) struct Ready {
     pub(crate) times: SetupTimes,
 }
 
-/// Sets up a connection that this end dialled.
-pub(crate) async fn initiate(
+/// Tells when a connection may be sent this end's Hello, after which the other end can take it as a peer.
+pub(crate) trait Turn: Send + Sync {
+    /// Waits until it may.
+    ///
+    /// # Errors
+    /// Why it is not to become a peer. It is told so in place of Hello.
+    ///
+    /// # Cancel safety
+    /// It can be dropped and called again.
+    fn granted(&self) -> impl Future<Output = Result<(), PeerError>> + Send;
+
+    /// The other end's Hello has come first, and proved its key.
+    fn proved(&self);
+}
+
+/// At once.
+impl Turn for () {
+    async fn granted(&self) -> Result<(), PeerError> {
+        Ok(())
+    }
+
+    fn proved(&self) {}
+}
+
+/// Sets up a connection that this end dialled. `turn` is called after the encryption handshake.
+pub(crate) async fn initiate<T: Turn>(
     config: &Config,
     stream: impl Into<ByteStream>,
     remote: PublicKey,
-) -> Result<Box<Ready>, Ending> {
+    turn: impl FnOnce() -> T,
+) -> Result<(Box<Ready>, T), Ending> {
     let start = Instant::now();
     let handshake = Connection::initiate(stream, &config.key, remote);
     let connection = within(config, Stage::Encryption, config.timeouts.encryption, handshake).await?;
-    exchange_hello(config, config.session.of_dialler(), connection, start.elapsed()).await
+    exchange_hello(config, config.session.of_dialler(), connection, turn(), start.elapsed()).await
 }
 
 /// Sets up a connection that the other end dialled. `admit` is asked as soon as the other end has claimed a key.
-pub(crate) async fn accept(
+pub(crate) async fn accept<T: Turn>(
     config: &Config,
     stream: impl Into<ByteStream>,
-    admit: impl FnOnce(&PublicKey) -> Result<(), PeerError>,
-) -> Result<Box<Ready>, Ending> {
+    admit: impl FnOnce(&PublicKey) -> Result<T, PeerError>,
+) -> Result<(Box<Ready>, T), Ending> {
     let start = Instant::now();
     // On the heap each, and only for as long as it takes: who stays silent does not pay for what follows.
-    let handshake = Box::pin(Connection::accept(stream, &config.key));
-    let connection = within(config, Stage::Encryption, config.timeouts.encryption, handshake).await?;
-    if let Err(error) = admit(connection.remote()) {
-        return Err(refuse(connection, error).await);
+    let handshake = Box::pin(Connection::accept_then(stream, &config.key, admit));
+    let (connection, turn) = within(config, Stage::Encryption, config.timeouts.encryption, handshake).await?;
+    match turn {
+        Ok(turn) => Box::pin(exchange_hello(config, config.session, connection, turn, start.elapsed())).await,
+        Err(error) => Err(refuse(connection, error).await),
     }
-    Box::pin(exchange_hello(config, config.session, connection, start.elapsed())).await
 }
 
 /// Runs one stage of a setup, until its limit or the shutdown.
@@ -144,35 +169,68 @@ pub(crate) async fn within<T>(
     done.map_err(|error| Ending::new(stage, error))
 }
 
-async fn exchange_hello(
+async fn exchange_hello<T: Turn>(
     config: &Config,
     settings: SessionSettings,
     mut connection: Connection,
+    turn: T,
     encryption: Duration,
-) -> Result<Box<Ready>, Ending> {
+) -> Result<(Box<Ready>, T), Ending> {
     let start = Instant::now();
-    let exchange = async {
-        let sent = connection.send_hello(&config.hello()).await;
-        // A node that refuses says so in place of its Hello, and may have closed by the time ours is written.
-        match connection.recv_hello(&config.public_key).await {
-            Err(error @ PeerError::Session(_)) => Err(error),
-            received => sent.and(received),
-        }
-    };
+    let exchange = exchange(config, &mut connection, &turn);
     let session = match within(config, Stage::Hello, config.timeouts.hello, exchange).await {
         Ok(hello) => {
             let now = tokio::time::Instant::now().into_std();
             Session::new(hello, &config.registered, settings, now)
         }
         Err(ending) => {
+            // Who waits for it need not wait for its end.
+            drop(turn);
             farewell(connection, ending.error()).await;
             return Err(ending);
         }
     };
     if session.shared().is_empty() {
+        drop(turn);
         return Err(refuse(connection, SessionError::NoSharedCapability.into()).await);
     }
-    Ok(Box::new(Ready { connection, session, times: SetupTimes { encryption, hello: start.elapsed() } }))
+    let times = SetupTimes { encryption, hello: start.elapsed() };
+    Ok((Box::new(Ready { connection, session, times }), turn))
+}
+
+async fn exchange(config: &Config, connection: &mut Connection, turn: &impl Turn) -> Result<Hello, PeerError> {
+    let early = wait_for(turn, connection, &config.public_key).await?;
+    let sent = connection.send_hello(&config.hello()).await;
+    if let Some(hello) = early {
+        return sent.map(|()| hello);
+    }
+    // A node that refuses says so in place of its Hello, and may have closed by the time ours is written.
+    let hello = match connection.recv_hello(&config.public_key).await {
+        Err(error @ PeerError::Session(_)) => return Err(error),
+        received => sent.and(received)?,
+    };
+    // It may have lost its turn meanwhile.
+    turn.proved();
+    turn.granted().await?;
+    Ok(hello)
+}
+
+/// Waits until a connection may be sent Hello. The result is the other end's, if it came first.
+async fn wait_for(turn: &impl Turn, connection: &mut Connection, own: &PublicKey) -> Result<Option<Hello>, PeerError> {
+    let mut early = None;
+    loop {
+        tokio::select! {
+            biased;
+            granted = turn.granted() => return granted.map(|()| early),
+            received = connection.recv_hello(own) => {
+                let hello = received?;
+                if early.replace(hello).is_some() {
+                    return Err(SessionError::UnexpectedHello.into());
+                }
+                turn.proved();
+            }
+        }
+    }
 }
 
 /// Ends a connection that is not to become a peer, telling the other end why.

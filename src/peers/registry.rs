@@ -16,6 +16,13 @@ pub(crate) struct Member {
     pub(super) sender: ChannelSender,
 }
 
+impl Member {
+    /// Whether nothing can be sent to it any more, or soon: another connection to its node is preferred.
+    pub(super) fn is_leaving(&self) -> bool {
+        self.peer.is_leaving() || self.sender.is_closed()
+    }
+}
+
 /// The peers of a moment: one for each node, by id.
 pub(super) type Members = Arc<[Arc<Member>]>;
 
@@ -50,7 +57,8 @@ impl Registry {
         let member = Arc::new(Member { peer, sender });
         let place = loop {
             let mut state = self.lock();
-            let Some(backlog) = state.waiting.take(&id) else {
+            let backlog = if member.is_leaving() { None } else { state.waiting.take(&id) };
+            let Some(backlog) = backlog else {
                 let place = (id, state.next);
                 state.next += 1;
                 state.nodes += usize::from(state.find(&id).is_none());
@@ -69,7 +77,7 @@ impl Registry {
     pub(super) fn members(&self) -> Members {
         let mut state = self.lock();
         let State { members, snapshot, .. } = &mut *state;
-        snapshot.get_or_insert_with(|| latest(members)).clone()
+        snapshot.get_or_insert_with(|| one_of_each(members)).clone()
     }
 
     /// How many nodes they are.
@@ -83,8 +91,15 @@ impl Registry {
 
     pub(super) async fn wait_until(&self, mut is_it: impl FnMut(usize) -> bool) {
         let mut count = self.count.subscribe();
-        // The sender lives as long as `self`.
-        let _ = count.wait_for(|count| is_it(*count)).await;
+        loop {
+            // What is called must not hold the lock.
+            let now = *count.borrow_and_update();
+            if is_it(now) {
+                return;
+            }
+            // The sender lives as long as `self`.
+            let _ = count.changed().await;
+        }
     }
 
     fn leave(&self, place: (NodeId, u64)) {
@@ -112,22 +127,30 @@ impl Registry {
 }
 
 impl State {
-    /// The latest connection to a node.
+    /// The connection to a node that counts.
     pub(super) fn find(&self, id: &NodeId) -> Option<&Arc<Member>> {
-        self.members.range((*id, 0)..=(*id, u64::MAX)).next_back().map(|(_, member)| member)
+        preferred(self.members.range((*id, 0)..=(*id, u64::MAX)).map(|(_, member)| member))
     }
 }
 
-/// Of each node the latest connection.
-fn latest(members: &BTreeMap<(NodeId, u64), Arc<Member>>) -> Members {
-    let mut ordered = members.iter().peekable();
-    let mut latest = Vec::with_capacity(members.len());
-    while let Some(((id, _), member)) = ordered.next() {
-        if ordered.peek().is_none_or(|((next, _), _)| next != id) {
-            latest.push(member.clone());
+/// Of each node the connection that counts.
+fn one_of_each(members: &BTreeMap<(NodeId, u64), Arc<Member>>) -> Members {
+    let ordered: Vec<_> = members.iter().collect();
+    let of_nodes = ordered.chunk_by(|((one, _), _), ((other, _), _)| one == other);
+    of_nodes.filter_map(|all| preferred(all.iter().map(|(_, member)| *member))).cloned().collect()
+}
+
+/// Of the connections to a node, in the order in which they came, the latest that stays, or the latest of all. The one
+/// that is given up for another may come here after it.
+fn preferred<'a>(connections: impl DoubleEndedIterator<Item = &'a Arc<Member>>) -> Option<&'a Arc<Member>> {
+    let mut latest_first = connections.rev();
+    let latest = latest_first.next()?;
+    match latest_first.next() {
+        Some(earlier) if latest.is_leaving() => {
+            std::iter::once(earlier).chain(latest_first).find(|member| !member.is_leaving()).or(Some(latest))
         }
+        _ => Some(latest),
     }
-    latest.into()
 }
 
 impl Default for Registry {
@@ -145,5 +168,53 @@ pub(crate) struct Membership {
 impl Drop for Membership {
     fn drop(&mut self) {
         self.registry.leave(self.place);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::p2p::DisconnectReason;
+    use crate::testing::{self, manual, node};
+    use crate::{NodeKey, Server};
+
+    #[tokio::test(start_paused = true)]
+    async fn who_is_to_go_never_takes_the_place_of_who_stays() {
+        let (protocol, mut opened) = manual("test", 1, 1);
+        let (registry, key) = (protocol.registry().clone(), NodeKey::random());
+        let mut connect = async || {
+            let (own, held) = manual("test", 1, 1);
+            let own = Server::builder(key.clone()).protocol(own);
+            let pair = testing::pair(own, node().protocol(protocol.clone())).await;
+            ((pair, held), opened.next().await)
+        };
+        let (_kept, (stays, _channel)) = connect().await;
+        let (_replaced, (goes, channel)) = connect().await;
+        assert!(registry.find(&key.node_id()).is_some_and(|member| member.peer == goes), "R13: the later");
+        goes.disconnect(DisconnectReason::AlreadyConnected);
+        // Its task was held up on the way here, and the other connection passed it.
+        let _late = registry.join(goes, channel.sender());
+        assert!(registry.find(&key.node_id()).is_some_and(|member| member.peer == stays), "R13 R58");
+        assert!(registry.members().iter().map(|member| &member.peer).eq([&stays]), "R13: also for broadcasts");
+    }
+
+    #[tokio::test]
+    async fn no_lock_is_held_while_the_application_says_how_many_peers_will_do() {
+        let registry = Arc::new(Registry::seeded(1));
+        let telling = registry.clone();
+        let is_it = move |_| {
+            let (told, heard) = mpsc::sync_channel(16);
+            let telling = telling.clone();
+            std::thread::spawn(move || {
+                telling.tell_count();
+                told.send(())
+            });
+            heard.recv_timeout(Duration::from_secs(5)).is_ok()
+        };
+        let waited = tokio::time::timeout(Duration::from_secs(1), registry.wait_until(is_it)).await;
+        assert!(waited.is_ok(), "R13: another thread can tell of changes");
     }
 }

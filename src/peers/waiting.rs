@@ -14,7 +14,7 @@ use crate::peer::{Receipt, ReceiptSender, SendError};
 pub struct WaitingLimits {
     /// For how many peers messages wait. Default 256.
     pub peers: usize,
-    /// How many messages wait for each. Default 1,000.
+    /// How many messages wait for each; the latest does in any case. Default 1,000.
     pub messages: usize,
     /// How many bytes wait for each; a single message may be larger. Default 1 MiB.
     pub bytes: usize,
@@ -28,7 +28,8 @@ impl Default for WaitingLimits {
 
 impl ProtocolPeers {
     /// Sends a message to a peer when it is connected: at once if it is, and else when it comes, ahead of everything
-    /// that is sent to it afterwards and first in, first out. It dials nobody.
+    /// that is sent to it afterwards and first in, first out. A peer that is going is not connected, though its handler
+    /// may still run. It dials nobody.
     ///
     /// The receipt tells when the message is in the socket. It fails with [`SendError::Displaced`] when newer messages
     /// exceed the [limits](ProtocolPeers::set_waiting_limits), the oldest first; with [`SendError::NeverConnected`] when
@@ -38,18 +39,24 @@ impl ProtocolPeers {
     /// # Errors
     /// [`SendError::TooManyAwaited`], and [`SendError::Full`] and others when the peer is connected.
     pub fn send_later(&self, id: &NodeId, code: u64, payload: impl Into<Bytes>) -> Result<Receipt, SendError> {
-        let (sender, receipt) = Receipt::new();
         let payload = payload.into();
-        let mut state = self.registry.lock();
-        if let Some(member) = state.find(id).cloned() {
+        loop {
+            let (sender, receipt) = Receipt::new();
+            let mut state = self.registry.lock();
+            let Some(member) = state.find(id).filter(|member| !member.is_leaving()).cloned() else {
+                state.waiting.check_place(id)?;
+                let displaced = state.waiting.push(id, Entry { code, payload, receipt: sender });
+                drop(state);
+                displaced.into_iter().for_each(|entry| entry.receipt.failed(SendError::Displaced));
+                return Ok(receipt);
+            };
             drop(state);
-            member.sender.try_send_for(code, payload, sender)?;
-            return Ok(receipt);
+            match member.sender.try_send_for(code, payload.clone(), sender) {
+                // It has gone in between.
+                Err(SendError::Closed) => {}
+                sent => return sent.map(|()| receipt),
+            }
         }
-        let displaced = state.waiting.push(id, Entry { code, payload, receipt: sender })?;
-        drop(state);
-        displaced.into_iter().for_each(|entry| entry.receipt.failed(SendError::Displaced));
-        Ok(receipt)
     }
 
     /// Drops what waits for a peer that is expected no longer, and returns how many messages that were.
@@ -111,12 +118,16 @@ impl Waiting {
         Some(queue.entries.into_iter().map(|entry| (entry.code, entry.payload, entry.receipt)).collect())
     }
 
+    /// Whether messages may wait for this peer.
+    fn check_place(&self, id: &NodeId) -> Result<(), SendError> {
+        let limit = self.limits.peers;
+        let has_place = self.queues.len() < limit || self.queues.contains_key(id);
+        if has_place { Ok(()) } else { Err(SendError::TooManyAwaited { limit }) }
+    }
+
     /// Adds a message, and returns those that it displaces.
-    fn push(&mut self, id: &NodeId, entry: Entry) -> Result<Vec<Entry>, SendError> {
-        let WaitingLimits { peers, messages, bytes } = self.limits;
-        if self.queues.len() >= peers && !self.queues.contains_key(id) {
-            return Err(SendError::TooManyAwaited { limit: peers });
-        }
+    fn push(&mut self, id: &NodeId, entry: Entry) -> Vec<Entry> {
+        let WaitingLimits { messages, bytes, .. } = self.limits;
         let queue = self.queues.entry(*id).or_default();
         let mut displaced = Vec::new();
         while queue.entries.len() >= messages || queue.bytes.saturating_add(entry.payload.len()) > bytes {
@@ -126,6 +137,41 @@ impl Waiting {
         }
         queue.bytes += entry.payload.len();
         queue.entries.push_back(entry);
-        Ok(displaced)
+        displaced
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+    use std::time::Duration;
+
+    use super::*;
+
+    /// A payload whose owner is code of the application.
+    struct Asking(ProtocolPeers);
+
+    impl AsRef<[u8]> for Asking {
+        fn as_ref(&self) -> &[u8] {
+            b"payload"
+        }
+    }
+
+    impl Drop for Asking {
+        fn drop(&mut self) {
+            self.0.count();
+        }
+    }
+
+    #[test]
+    fn a_payload_that_is_not_taken_is_dropped_without_a_lock() {
+        let (told, heard) = mpsc::sync_channel(16);
+        std::thread::spawn(move || {
+            let (peers, id) = (ProtocolPeers::seeded(1), NodeId::from_bytes([1; 32]));
+            peers.set_waiting_limits(WaitingLimits { peers: 0, ..WaitingLimits::default() });
+            told.send(peers.send_later(&id, 1, Bytes::from_owner(Asking(peers.clone()))).map(drop))
+        });
+        let refused = heard.recv_timeout(Duration::from_secs(10));
+        assert_eq!(refused, Ok(Err(SendError::TooManyAwaited { limit: 0 })), "R58");
     }
 }

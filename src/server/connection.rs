@@ -8,9 +8,9 @@ use super::dial::Underway;
 use super::events::Event;
 use super::gate::Ticket;
 use super::shared::Shared;
+use super::turn::Claim;
 use crate::book::Source;
 use crate::node::{Address, NodeAddr, PublicKey};
-use crate::p2p::DisconnectReason;
 use crate::peer::driver::Driver;
 use crate::peer::handlers::HandlerEnd;
 use crate::peer::setup::{self, Ready};
@@ -25,12 +25,13 @@ pub(super) async fn serve(shared: Arc<Shared>, stream: ByteStream, endpoints: En
         // Whose key it is, is only a claim yet: what is told now must not depend on it.
         let admit = |key: &PublicKey| {
             id = Some(key.node_id());
-            shared.peers.check_unproved()
+            shared.peers.check_unproved()?;
+            Ok(Claim::new(&shared, key.node_id(), Direction::Inbound))
         };
         // On the heap, and only for as long as it takes: the task stays as long as the peer.
-        let ready = Box::pin(setup::accept(&shared.config, stream, admit)).await?;
+        let set_up = Box::pin(setup::accept(&shared.config, stream, admit)).await?;
         // On the heap, and only now: who stays silent does not pay for what a peer needs.
-        Box::pin(run_peer(&shared, ready, endpoints, Origin::Accepted(attempt))).await
+        Box::pin(run_peer(&shared, set_up, endpoints, Origin::Accepted(attempt))).await
     };
     if let Err(ending) = served.await {
         tracing::debug!(?remote, stage = %ending.stage(), "refused: {ending}");
@@ -50,7 +51,7 @@ pub(super) enum Origin<'a> {
 /// The error is why it did not become one.
 pub(super) async fn run_peer(
     shared: &Arc<Shared>,
-    ready: Box<Ready>,
+    (ready, claim): (Box<Ready>, Claim),
     endpoints: Endpoints,
     origin: Origin<'_>,
 ) -> Result<(), Ending> {
@@ -61,10 +62,8 @@ pub(super) async fn run_peer(
     let listens_at = listening_address(&ready, &endpoints);
     let inner = PeerInner::new(&shared.config, &ready, direction, endpoints, &shared.traffic);
     let peer = Peer::new(inner.clone());
-    match shared.check_ban(&peer.id()).and_then(|()| shared.peers.insert(&peer)) {
-        Ok(None) => {}
-        Ok(Some(replaced)) => replaced.disconnect(DisconnectReason::AlreadyConnected),
-        Err(error) => return Err(Box::pin(setup::refuse(ready.connection, error)).await),
+    if let Err(error) = shared.check_ban(&peer.id()).and_then(|()| claim.admit(&peer)) {
+        return Err(Box::pin(setup::refuse(ready.connection, error)).await);
     }
     let (ticket, dialled) = match origin {
         Origin::Accepted(mut attempt) => (attempt.settle(), None),
@@ -118,13 +117,11 @@ struct Membership {
 impl Drop for Membership {
     fn drop(&mut self) {
         let ending = self.ending.take().unwrap_or_else(|| self.inner.abandoned());
-        // Another connection to the same node may have taken the place.
-        if self.shared.peers.remove(&self.peer) {
-            self.shared.dialler.peer_dropped(&self.peer.id(), self.peer.age(), &ending);
-            // At the end of a run the book keeps who is connected: they are dialled first in the next.
-            if !self.shared.config.shutdown.is_cancelled() {
-                self.shared.known(|book, now| book.disconnected(&self.peer.id(), now));
-            }
+        self.shared.peers.remove(&self.peer);
+        self.shared.dialler.peer_dropped(&self.peer.id(), self.peer.age(), &ending);
+        // At the end of a run the book keeps who is connected: they are dialled first in the next.
+        if !self.shared.config.shutdown.is_cancelled() {
+            self.shared.known(|book, now| book.disconnected(&self.peer.id(), now));
         }
         self.ticket = None;
         self.inner.set_ending(ending.clone());

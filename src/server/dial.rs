@@ -9,11 +9,12 @@ use super::connection::{Origin, run_peer};
 use super::events::Event;
 use super::schedule::{Dial, Purpose};
 use super::shared::Shared;
+use super::turn::Claim;
 use crate::book::Source;
 use crate::node::{Address, NodeAddr, NodeId};
 use crate::p2p::{DisconnectReason, SessionError};
 use crate::peer::setup::{self, Ready, within};
-use crate::peer::{Ending, FailedAttempt, Party, Peer, PeerError, Stage};
+use crate::peer::{Direction, Ending, FailedAttempt, Party, Peer, PeerError, Stage};
 use crate::rlpx::HandshakeError;
 use crate::transport::{BoxedTransport, Endpoints};
 
@@ -39,8 +40,10 @@ impl Underway {
     pub(super) fn connected(&mut self, address: &Address, peer: Option<&Peer>) {
         let Some(dial) = self.dial.take() else { return };
         self.shared.known(|book, now| {
-            // The application's own nodes may be new to the book, and may not fit into it.
-            let _ = book.offer(&dial.node, &Source::Local, now);
+            if matches!(dial.purpose, Purpose::Asked | Purpose::Persistent) {
+                // The application's own nodes may be new to the book, and may not fit into it.
+                let _ = book.offer(&dial.node, &Source::Local, now);
+            }
             book.connected(&dial.id, Some(address), now);
         });
         self.shared.dialler.dial_connected(&dial.id, address, peer);
@@ -103,19 +106,32 @@ async fn dial_and_run(underway: &mut Underway) -> Result<(), Ending> {
         book.tried(&id, now);
     });
     // On the heap, and only for as long as it takes: the task stays as long as the peer.
-    let (ready, endpoints, address) = Box::pin(reach(&shared, &node)).await?;
+    let reached = Box::pin(reach(&shared, &node)).await;
+    if let Err(ending) = &reached
+        && says_connected(ending)
+    {
+        // The other end may have refused this connection for one that it has dialled.
+        let settled = async {
+            shared.peers.settled(&id).await;
+            Ok(())
+        };
+        // If it takes too long, nothing has come of it.
+        let _ = within(&shared.config, Stage::Hello, shared.config.timeouts.hello, settled).await;
+    }
     drop(dialling);
+    let (set_up, endpoints, address) = reached?;
     if purpose == Purpose::Feeler {
         underway.connected(&address, None);
+        let (ready, _claim) = set_up;
         Box::pin(setup::refuse(ready.connection, PeerError::Requested(DisconnectReason::ClientQuitting))).await;
         return Ok(());
     }
-    run_peer(&shared, ready, endpoints, Origin::Dialled(underway, address)).await
+    run_peer(&shared, set_up, endpoints, Origin::Dialled(underway, address)).await
 }
 
 /// Tries the addresses of a node in turn, until it answers at one of them: an address may be out of date, and what is
 /// there another node.
-async fn reach(shared: &Shared, node: &NodeAddr) -> Result<(Box<Ready>, Endpoints, Address), Ending> {
+async fn reach(shared: &Arc<Shared>, node: &NodeAddr) -> Result<((Box<Ready>, Claim), Endpoints, Address), Ending> {
     let (ways, mut left) = (ways(&shared.transports, &node.addresses)?, shared.config.timeouts.dial);
     let mut attempts = Vec::new();
     for (place, (address, transport)) in ways.iter().enumerate() {
@@ -124,8 +140,9 @@ async fn reach(shared: &Shared, node: &NodeAddr) -> Result<(Box<Ready>, Endpoint
         left = left.saturating_sub(begin.elapsed());
         let reached = match dialled {
             Ok((stream, endpoints)) => {
-                let ready = setup::initiate(&shared.config, stream, node.public_key).await;
-                ready.map(|ready| (ready, endpoints, (*address).clone()))
+                let claim = || Claim::new(shared, node.node_id(), Direction::Outbound);
+                let set_up = setup::initiate(&shared.config, stream, node.public_key, claim).await;
+                set_up.map(|set_up| (set_up, endpoints, (*address).clone()))
             }
             Err(ending) => Err(ending),
         };

@@ -1,10 +1,14 @@
 //! Which peers there are, and which are about to be.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::pin::pin;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use tokio::sync::Notify;
+
 use super::access::{Access, Mark, Trust};
+use super::claims::{Claims, Ticket, Verdict};
 use crate::metrics::ends::direction_place;
 use crate::node::{NodeAddr, NodeId};
 use crate::peer::{Direction, Peer, PeerError};
@@ -37,8 +41,9 @@ impl PeerLimits {
 /// The peers of a server, one for each node id at the most, in the order of their ids.
 #[derive(Debug)]
 pub(super) struct PeerSet {
-    own: NodeId,
     state: Mutex<State>,
+    /// A connection has become a peer, or is over.
+    changed: Notify,
 }
 
 #[derive(Debug)]
@@ -46,7 +51,7 @@ struct State {
     limits: PeerLimits,
     access: Access,
     peers: BTreeMap<NodeId, Member>,
-    dialling: BTreeSet<NodeId>,
+    claims: Claims,
     /// How many have been added so far.
     added: u64,
 }
@@ -54,14 +59,15 @@ struct State {
 #[derive(Debug)]
 struct Member {
     peer: Peer,
+    ticket: Ticket,
     /// How many were added before it.
     order: u64,
 }
 
 impl PeerSet {
     pub(super) fn new(own: NodeId, limits: PeerLimits, access: Access) -> Self {
-        let (peers, dialling) = (BTreeMap::new(), BTreeSet::new());
-        Self { own, state: Mutex::new(State { limits, access, peers, dialling, added: 0 }) }
+        let (peers, claims) = (BTreeMap::new(), Claims::new(own));
+        Self { state: Mutex::new(State { limits, access, peers, claims, added: 0 }), changed: Notify::new() }
     }
 
     /// Whether anybody at all could be an inbound peer now. Who it is, is only a claim yet, and who lies must not learn
@@ -71,37 +77,99 @@ impl PeerSet {
         if state.access.has_exempt() { Ok(()) } else { state.check_places(None, Direction::Inbound) }
     }
 
-    /// Makes a peer of a connection, if the node may be one and there is a place for it now. It may take the place of
-    /// another connection to the same node, which is then returned and has to be ended.
-    pub(super) fn insert(&self, peer: &Peer) -> Result<Option<Peer>, PeerError> {
+    /// There is a connection with this node, or with one that claims to be it.
+    pub(super) fn claim(&self, id: NodeId, direction: Direction) -> Ticket {
+        self.lock().claims.connected(id, direction)
+    }
+
+    /// The other end of this connection has proved its key.
+    pub(super) fn proved(&self, ticket: &Ticket) {
+        self.lock().claims.proved(ticket);
+    }
+
+    /// Waits until it is this connection's turn to be sent Hello. The error is that another is the peer, which is then
+    /// asked for a sign of life: a node that dials may know that it is gone.
+    ///
+    /// # Cancel safety
+    /// It can be dropped and called again.
+    pub(super) async fn turn(&self, ticket: &Ticket) -> Result<(), PeerError> {
+        loop {
+            let mut changed = pin!(self.changed.notified());
+            changed.as_mut().enable();
+            let verdict = self.lock().claims.verdict(ticket);
+            match verdict {
+                Verdict::Turn => return Ok(()),
+                Verdict::Wait => changed.await,
+                Verdict::Refuse => {
+                    if ticket.direction == Direction::Inbound
+                        && let Some(peer) = self.find(&ticket.id)
+                    {
+                        peer.ask_ping();
+                    }
+                    return Err(PeerError::AlreadyConnected);
+                }
+            }
+        }
+    }
+
+    /// This connection has waited for long enough.
+    pub(super) fn lose_patience(&self, ticket: &Ticket) {
+        self.lock().claims.lose_patience(ticket);
+        self.changed.notify_waiters();
+    }
+
+    /// A connection has not become a peer.
+    pub(super) fn unclaim(&self, ticket: &Ticket) {
+        self.lock().claims.end(ticket);
+        self.changed.notify_waiters();
+    }
+
+    /// Waits until a node is a peer, or no connection is under way that it has dialled.
+    ///
+    /// # Cancel safety
+    /// It can be dropped and called again.
+    pub(super) async fn settled(&self, id: &NodeId) {
+        loop {
+            let mut changed = pin!(self.changed.notified());
+            changed.as_mut().enable();
+            if self.is_settled(id) {
+                return;
+            }
+            changed.await;
+        }
+    }
+
+    fn is_settled(&self, id: &NodeId) -> bool {
+        let state = self.lock();
+        state.peers.contains_key(id) || !state.claims.is_coming(id)
+    }
+
+    /// Makes a peer of a connection that has its turn, if the node may be one and there is a place for it now.
+    pub(super) fn insert(&self, peer: &Peer, ticket: Ticket) -> Result<(), PeerError> {
         let mut state = self.lock();
         let id = peer.id();
         state.access.check(&id)?;
-        match state.peers.get(&id) {
-            Some(existing) if !self.replaces(peer, &existing.peer) => return Err(PeerError::AlreadyConnected),
-            Some(_) => {}
-            None => state.check_places(Some(&id), peer.direction())?,
+        if state.peers.contains_key(&id) {
+            return Err(PeerError::AlreadyConnected);
+        }
+        state.check_places(Some(&id), peer.direction())?;
+        if !state.claims.admit(&ticket) {
+            return Err(PeerError::AlreadyConnected);
         }
         let order = state.added;
         state.added += 1;
-        Ok(state.peers.insert(id, Member { peer: peer.clone(), order }).map(|replaced| replaced.peer))
+        state.peers.insert(id, Member { peer: peer.clone(), ticket, order });
+        drop(state);
+        self.changed.notify_waiters();
+        Ok(())
     }
 
-    /// When both ends dial at once there are two connections, and each end sees them in its own order. Both keep the one
-    /// that the node with the smaller id has dialled.
-    fn replaces(&self, new: &Peer, existing: &Peer) -> bool {
-        let kept = if self.own < new.id() { Direction::Outbound } else { Direction::Inbound };
-        new.direction() == kept && existing.direction() != kept
-    }
-
-    /// Removes a peer, and not another connection to the same node; whether it was there.
-    pub(super) fn remove(&self, peer: &Peer) -> bool {
+    /// Removes a peer.
+    pub(super) fn remove(&self, peer: &Peer) {
         let mut state = self.lock();
-        let is_there = state.peers.get(&peer.id()).is_some_and(|member| member.peer == *peer);
-        if is_there {
-            state.peers.remove(&peer.id());
+        if let Some(member) = state.peers.remove(&peer.id()) {
+            state.claims.end(&member.ticket);
         }
-        is_there
     }
 
     pub(super) fn find(&self, id: &NodeId) -> Option<Peer> {
@@ -123,7 +191,7 @@ impl PeerSet {
         for member in state.peers.values() {
             peers[direction_place(member.peer.direction())] += 1;
         }
-        (peers, state.dialling.len())
+        (peers, state.claims.dials())
     }
 
     /// Notes that a node is being dialled; an error when it may not be a peer, is connected, or being dialled already.
@@ -137,11 +205,11 @@ impl PeerSet {
         if !is_feeler {
             state.check_places(Some(&id), Direction::Outbound)?;
         }
-        if state.dialling.insert(id) { Ok(()) } else { Err(PeerError::AlreadyConnected) }
+        if state.claims.begin_dial(id) { Ok(()) } else { Err(PeerError::AlreadyConnected) }
     }
 
     pub(super) fn end_dial(&self, id: &NodeId) {
-        self.lock().dialling.remove(id);
+        self.lock().claims.end_dial(id);
     }
 
     /// Whether there is a place for another peer that this node dials of its own accord.

@@ -12,7 +12,7 @@ mod queue;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -44,9 +44,6 @@ const CANDIDATES_PER_PLACE: usize = 2;
 
 /// How many feelers there are at once.
 const MAX_FEELERS: usize = 1;
-
-/// How many nodes may be banned, and how many trusted; the address book and the settings, which say who is, have fewer.
-const MAX_LISTED: usize = 65_536;
 
 /// How much the schedule may take on. It can change at run time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,8 +90,6 @@ pub(crate) enum Taken {
     Connected,
     /// It has been dialled, or was useless, a moment ago.
     Resting,
-    /// It is banned.
-    Banned,
     /// As many nodes wait as may.
     Full,
 }
@@ -125,8 +120,6 @@ pub(crate) struct Schedule {
     outbound: usize,
     persistent: usize,
     history: History,
-    trusted: HashSet<NodeId>,
-    banned: HashSet<NodeId>,
     /// When the next dial may begin that nobody has asked for.
     next_start: Option<Instant>,
 }
@@ -144,8 +137,6 @@ impl Schedule {
             outbound: 0,
             persistent: 0,
             history: History::default(),
-            trusted: HashSet::new(),
-            banned: HashSet::new(),
             next_start: None,
         }
     }
@@ -183,11 +174,7 @@ impl Schedule {
         if let Err(refused) = self.admit(&id, purpose, now) {
             return refused;
         }
-        let mut entry = self.take(&id).unwrap_or_else(|| {
-            let mut entry = Node::new(node.public_key);
-            entry.not_before = self.history.take(&id);
-            entry
-        });
+        let mut entry = self.take_or_new(&id, node);
         match purpose {
             Purpose::Asked => entry.prefer(&node.addresses),
             _ => entry.learn(&node.addresses),
@@ -219,37 +206,10 @@ impl Schedule {
         let Some(mut node) = self.take(id) else { return false };
         let was_persistent = node.is(Purpose::Persistent);
         node.clear();
-        node.has_place |= was_persistent && node.peer == Some(Direction::Outbound);
+        let is_outbound = node.peer == Some(Direction::Outbound) || node.is_dialled_into_a_place();
+        node.has_place |= was_persistent && is_outbound;
         self.put(*id, node, now);
         was_persistent
-    }
-
-    /// Bans a node: it is forgotten, a persistent one too, and refused until the ban is lifted. What is being dialled or
-    /// connected has to be ended by the caller.
-    pub(crate) fn ban(&mut self, id: NodeId, now: Instant) {
-        if self.banned.len() < MAX_LISTED {
-            self.banned.insert(id);
-        }
-        self.remove(&id, now);
-    }
-
-    /// Lifts a ban.
-    pub(crate) fn lift_ban(&mut self, id: &NodeId) -> bool {
-        self.banned.remove(id)
-    }
-
-    /// Sets whether a node is trusted, that is, passes the limit of inbound peers. It can be persistent besides.
-    pub(crate) fn set_trusted(&mut self, id: NodeId, is_trusted: bool) {
-        if !is_trusted {
-            self.trusted.remove(&id);
-        } else if self.trusted.len() < MAX_LISTED {
-            self.trusted.insert(id);
-        }
-    }
-
-    /// Whether a node is trusted.
-    pub(crate) fn is_trusted(&self, id: &NodeId) -> bool {
-        self.trusted.contains(id)
     }
 
     /// Whether a node is persistent.
@@ -292,12 +252,13 @@ impl Schedule {
     pub(crate) fn dial_connected(&mut self, id: &NodeId, address: &Address, now: Instant) {
         let Some(mut node) = self.take(id) else { return };
         if let Some(purpose) = node.dialling {
+            let has_place = node.is_dialled_into_a_place();
             node.dial_ended(purpose);
             node.prefer(std::slice::from_ref(address));
             node.rest_until(now + REST);
             if purpose != Purpose::Feeler {
                 node.peer = Some(Direction::Outbound);
-                node.has_place = purpose == Purpose::Dynamic && !node.is(Purpose::Persistent);
+                node.has_place = has_place;
             } else if node.peer.is_none() {
                 self.wait(&mut node, now);
             }
@@ -327,18 +288,21 @@ impl Schedule {
     /// that was dialled, [`Schedule::dial_connected`] is told instead.
     pub(crate) fn peer_accepted(&mut self, peer: &NodeAddr, now: Instant) {
         let id = peer.node_id();
-        let mut node = self.take(&id).unwrap_or_else(|| Node::new(peer.public_key));
+        let mut node = self.take_or_new(&id, peer);
         node.peer = Some(Direction::Inbound);
-        node.has_place = node.dialling == Some(Purpose::Dynamic);
+        node.has_place = node.is_dialled_into_a_place();
         node.due = None;
         self.put(id, node, now);
     }
 
-    /// The last connection to a peer has ended, after this time.
+    /// The last connection to a peer has ended, after this time. Of a node that is no peer nothing is learnt.
     pub(crate) fn peer_dropped(&mut self, id: &NodeId, lived: Duration, loss: Loss, now: Instant) {
+        if self.nodes.get(id).is_none_or(|node| node.peer.is_none()) {
+            return;
+        }
         let Some(mut node) = self.take(id) else { return };
         node.peer = None;
-        node.has_place = node.dialling == Some(Purpose::Dynamic);
+        node.has_place = node.is_dialled_into_a_place();
         if lived >= STABLE {
             node.recovered();
         }

@@ -95,7 +95,8 @@ impl Network {
     /// # Panics
     /// When the name is no IP address and cannot stand in a `memory://` address, or contains a slash.
     pub fn host(&self, name: &str) -> MemoryTransport {
-        let is_name = !name.contains('/') && Address::other(SCHEME, name).is_ok();
+        let name = canonical(name);
+        let is_name = !name.contains('/') && Address::other(SCHEME, &name).is_ok();
         assert!(is_name, "a host's name must be printable, without a slash: {name:?}");
         MemoryTransport { network: self.clone(), name: name.into() }
     }
@@ -118,7 +119,7 @@ impl Network {
         let mut state = self.lock();
         state.groups.clear();
         for (number, hosts) in groups.into_iter().enumerate() {
-            state.groups.extend(hosts.iter().map(|host| (host.to_string(), number)));
+            state.groups.extend(hosts.iter().map(|host| (canonical(host), number)));
         }
         state.apply();
         drop(state);
@@ -132,9 +133,9 @@ impl Network {
 
     /// A host's process dies: it listens no more, and its connections are reset. It can listen again at once.
     pub fn crash(&self, host: &str) {
-        let mut state = self.lock();
+        let (host, mut state) = (canonical(host), self.lock());
         state.listeners.retain(|address, _| host_of(address) != host);
-        let of_host = state.crossings.iter().filter(|crossing| crossing.hosts.iter().any(|name| name == host));
+        let of_host = state.crossings.iter().filter(|crossing| crossing.hosts.contains(&host));
         of_host.filter_map(|crossing| crossing.pipe.upgrade()).for_each(|pipe| pipe.reset());
     }
 
@@ -206,7 +207,13 @@ impl State {
 }
 
 fn ordered(one: &str, other: &str) -> (String, String) {
-    (one.min(other).to_owned(), one.max(other).to_owned())
+    let (one, other) = (canonical(one), canonical(other));
+    if one < other { (one, other) } else { (other, one) }
+}
+
+/// The one name of a host whose IP address can be written in several ways.
+fn canonical(name: &str) -> String {
+    name.parse::<IpAddr>().map_or_else(|_| name.to_owned(), |ip| ip.to_string())
 }
 
 /// The host that has an address; empty for an address of another kind.
@@ -214,7 +221,7 @@ fn host_of(address: &Address) -> String {
     match address {
         Address::Ip(address) => address.ip().to_string(),
         Address::Other(scheme, rest) if &**scheme == SCHEME => {
-            rest.split_once('/').map_or(&**rest, |(host, _)| host).to_owned()
+            canonical(rest.split_once('/').map_or(&**rest, |(host, _)| host))
         }
         _ => String::new(),
     }
@@ -255,10 +262,13 @@ impl MemoryTransport {
         self.network.lock().listeners.get(address).cloned().ok_or_else(|| io::ErrorKind::ConnectionRefused.into())
     }
 
-    /// Both ends of a new connection: the own, and the other host's.
-    fn connect(&self, address: &Address) -> io::Result<(Link, Link)> {
+    /// Both ends of a new connection: the own, and the other host's, which may have crashed meanwhile.
+    fn connect(&self, address: &Address, listener: &mpsc::Sender<Link>) -> io::Result<(Link, Link)> {
         let host = host_of(address);
         let mut state = self.network.lock();
+        if !state.listeners.get(address).is_some_and(|current| current.same_channel(listener)) {
+            return Err(io::ErrorKind::ConnectionRefused.into());
+        }
         let local = match self.address() {
             Address::Ip(own) => Address::Ip((own.ip(), state.free_port(&self.name)?).into()),
             other => other,
@@ -292,7 +302,7 @@ impl MemoryTransport {
         let refused = |_| io::Error::from(io::ErrorKind::ConnectionRefused);
         let listener = self.listener(address)?;
         let place = listener.reserve().await.map_err(refused)?;
-        let (own, other) = self.connect(address)?;
+        let (own, other) = self.connect(address, &listener)?;
         place.send(other);
         Ok(own)
     }

@@ -48,7 +48,8 @@ struct State {
     last: Instant,
     /// When the end of the stream arrives.
     end: Option<Instant>,
-    is_read: bool,
+    /// When who writes learns that nobody reads any longer: after all that was written the other way before.
+    hung_up: Option<Instant>,
     is_reset: bool,
     /// Nothing arrives, since this time.
     cut: Option<Instant>,
@@ -82,7 +83,7 @@ impl Pipe {
             rng,
             last: Instant::now(),
             end: None,
-            is_read: true,
+            hung_up: None,
             is_reset: false,
             cut: None,
             reader: None,
@@ -107,6 +108,7 @@ impl Pipe {
             let least = Instant::now() + state.latency.least;
             state.last = state.last.max(least);
             state.end = state.end.map(|end| end.max(least));
+            state.hung_up = state.hung_up.map(|known| known.max(least));
             state.chunks.iter_mut().for_each(|chunk| chunk.due = chunk.due.max(least));
             state.wake();
         }
@@ -222,7 +224,7 @@ impl AsyncRead for PipeReader {
 impl Drop for PipeReader {
     fn drop(&mut self) {
         let mut state = self.pipe.lock();
-        state.is_read = false;
+        state.hung_up = Some(Instant::now() + state.latency.least + state.latency.jitter);
         state.chunks.clear();
         state.queued = 0;
         state.wake();
@@ -241,11 +243,12 @@ impl AsyncWrite for PipeWriter {
         if state.cut.is_none() && state.is_reset {
             return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
         }
-        if state.end.is_some() || state.cut.is_none() && !state.is_read {
+        let is_known = state.cut.is_none() && state.hung_up.is_some_and(|known| known <= Instant::now());
+        if state.end.is_some() || is_known {
             return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
         }
-        if bytes.is_empty() {
-            return Poll::Ready(Ok(0));
+        if bytes.is_empty() || state.hung_up.is_some() {
+            return Poll::Ready(Ok(bytes.len()));
         }
         let length = bytes.len().min(CAPACITY - state.queued);
         if length == 0 {

@@ -54,7 +54,13 @@ pub struct TcpListener {
 
 impl Listener for TcpListener {
     async fn accept(&mut self) -> io::Result<Link> {
-        let (stream, remote) = self.listener.accept().await?;
+        let (stream, remote) = loop {
+            match self.listener.accept().await {
+                // That one was gone before it was taken. The next may be there.
+                Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+                accepted => break accepted?,
+            }
+        };
         if let Err(error) = tune(&stream) {
             // It is closed already: who reads from it will see.
             tracing::debug!(%remote, "cannot set up a socket: {error}");

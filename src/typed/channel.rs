@@ -206,6 +206,11 @@ pub struct TypedSender<M> {
 }
 
 impl<M: MessageSet> TypedSender<M> {
+    /// Whether nothing can be sent any more.
+    pub(super) fn is_closed(&self) -> bool {
+        self.sender.is_closed()
+    }
+
     /// Queues a message. Waiting, errors and cancel safety are those of [`ChannelSender::send`].
     ///
     /// # Errors

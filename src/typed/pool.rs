@@ -10,6 +10,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::{MessageSet, Request, RequestError, TypedSender};
 use crate::node::NodeId;
+use crate::p2p::MAX_TIMEOUT;
 use crate::peer::Peer;
 use crate::peers::{Pick, choose};
 
@@ -63,7 +64,7 @@ pub struct Attempts {
     pub limit: usize,
     /// How long each may take to answer. Default 5 s.
     pub timeout: Duration,
-    /// How long all of them may take together. Default 15 s.
+    /// How long all of them may take together, a year at most. Default 15 s.
     pub deadline: Duration,
     /// Which of those that have not been asked is next. Default [`Pick::Fastest`].
     pub pick: Pick,
@@ -131,11 +132,16 @@ impl<M: MessageSet> RequestPool<M> {
     /// It can be dropped and called again.
     pub async fn sender(&self, peer: &Peer) -> Option<TypedSender<M>> {
         let mut joined = self.shared.joined.subscribe();
-        tokio::select! {
-            biased;
-            // The sender lives as long as `self`.
-            _ = joined.wait_for(|_| self.find(peer).is_some()) => self.find(peer),
-            _ = peer.closed() => None,
+        loop {
+            if let Some(sender) = self.find(peer) {
+                return Some(sender);
+            }
+            tokio::select! {
+                biased;
+                // The sender lives as long as `self`.
+                _ = joined.changed() => {}
+                _ = peer.closed() => return None,
+            }
         }
     }
 
@@ -151,7 +157,7 @@ impl<M: MessageSet> RequestPool<M> {
     }
 
     /// Asks a peer that `filter` says yes to, and when it does not answer in time, cannot be sent to or goes, another
-    /// one, as `attempts` says. None is asked twice. Returns who has answered, and what.
+    /// one, as `attempts` says. No node is asked twice. Returns who has answered, and what.
     ///
     /// The filter is called on this task, without a lock.
     ///
@@ -166,7 +172,7 @@ impl<M: MessageSet> RequestPool<M> {
         attempts: Attempts,
         mut filter: impl FnMut(&Peer) -> bool,
     ) -> Result<(NodeId, R::Answer), Unanswered> {
-        let end = Instant::now() + attempts.deadline;
+        let end = Instant::now() + attempts.deadline.min(MAX_TIMEOUT);
         let mut tried: Vec<(NodeId, RequestError)> = Vec::new();
         while tried.len() < attempts.limit && Instant::now() < end {
             let is_new = |peer: &Peer| !tried.iter().any(|(id, _)| *id == peer.id());
@@ -182,7 +188,9 @@ impl<M: MessageSet> RequestPool<M> {
     }
 
     fn pick(&self, pick: Pick, filter: impl FnMut(&Peer) -> bool) -> Option<(Peer, TypedSender<M>)> {
-        let members: Vec<_> = self.lock().members.values().cloned().collect();
+        let mut members: Vec<_> = self.lock().members.values().cloned().collect();
+        // A handler may go on after its peer has gone, and the node may be back.
+        members.retain(|(_, sender)| !sender.is_closed());
         let random = |count| self.lock().random.usize(..count);
         let place = choose(pick, members.iter().map(|(peer, _)| peer), filter, random)?;
         members.into_iter().nth(place)

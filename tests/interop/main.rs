@@ -20,4 +20,5 @@ mod liveness;
 mod local;
 mod refusal;
 mod remote;
+mod simultaneous;
 mod tools;

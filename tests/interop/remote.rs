@@ -112,6 +112,12 @@ impl Remote {
         assert!(status.expect("it can be waited for").success());
     }
 
+    /// What it has told of this kind about this peer by now, as far as it was read and nobody has asked for it.
+    pub(crate) fn told(&mut self, kind: &str, id: &str) -> Vec<Json> {
+        let wanted = |event: &mut Json| event.text("event") == kind && event.text("id") == id;
+        self.unclaimed.extract_if(.., wanted).collect()
+    }
+
     /// Ends it in order, and returns what it has told of this kind and nobody has asked for.
     pub(crate) async fn unasked(mut self, kind: &str) -> Vec<Json> {
         self.quit();

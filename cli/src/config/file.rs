@@ -10,14 +10,18 @@ use toml::de::{DeTable, DeValue};
 use super::cut;
 use super::plan::{Plan, ProtocolPlan};
 use super::problem::Problems;
+use super::protocol_table::PROTOCOL;
 use super::setting::{Change, Setting, Unset, Value};
-use super::table::{NODE, PROTOCOL, SECTIONS};
+use super::table::{NODE, SECTIONS};
 
 /// No configuration is longer.
 const MAX_SIZE: u64 = 1024 * 1024;
 
 /// How much of a value an error shows, in characters.
 const SHOWN_VALUE: usize = 64;
+
+/// So many errors of syntax are told.
+const MOST_SYNTAX_ERRORS: usize = 10;
 
 /// How alike a key must be to be what was meant.
 const ALIKE: f64 = 0.8;
@@ -62,7 +66,8 @@ impl Config {
     pub(super) fn parse(file: &Path, text: &str) -> Result<Self, Problems> {
         let (document, errors) = DeTable::parse_recoverable(text);
         let mut reader = Reader { file, text, problems: Problems::new() };
-        for error in &errors {
+        // What follows the first is mostly its echo.
+        for error in errors.iter().take(MOST_SYNTAX_ERRORS) {
             let start = error.span().map_or(0, |span| span.start);
             let message = error.message().replace('\n', ", ");
             reader.problem(start, format_args!("not TOML: {message}: {}", reader.line_at(start)));
@@ -154,7 +159,8 @@ impl Reader<'_> {
             if name == "protocol" {
                 config.protocols = self.protocols(value);
             } else if !SECTIONS.iter().any(|(section, _)| section == name) {
-                self.unknown("", key, value, &SECTIONS.map(|(section, _)| section));
+                let sections = SECTIONS.iter().map(|(section, _)| *section);
+                self.unknown("", key, value, &sections.chain(["protocol"]).collect::<Vec<_>>());
             } else if let Some(section) = value.get_ref().as_table() {
                 config.node.extend(self.section(&format!("{name}."), section, NODE));
             } else {

@@ -1,7 +1,8 @@
 //! The configuration that `capmux config` prints.
 
+use super::protocol_table::PROTOCOL;
 use super::setting::{Change, Setting, Unset};
-use super::table::{NODE, PROTOCOL, SECTIONS};
+use super::table::{NODE, SECTIONS};
 
 const HEAD: &str = "\
 # A configuration for `capmux node --config FILE`; `capmux config --check FILE` checks one.
@@ -52,7 +53,7 @@ mod tests {
     use capmux::{NodeKey, Server};
 
     use super::super::file::Config;
-    use super::super::plan::ProtocolName;
+    use super::super::plan::{Plan, ProtocolName};
     use super::*;
 
     /// The printed file with everything in it in force; with the examples, too, if they are wanted.
@@ -88,7 +89,7 @@ mod tests {
         defaults.protocol(ProtocolName::Echo);
         assert_eq!(format!("{:?}", printed.builder(key.clone())), format!("{:?}", defaults.builder(key)));
         assert_eq!(printed.listen, defaults.listen);
-        assert_eq!(printed.dial, defaults.dial);
+        assert_eq!(nodes(&printed), nodes(&defaults));
     }
 
     #[test]
@@ -125,7 +126,14 @@ mod tests {
     fn effect(text: &str) -> String {
         let plan = parse(text).plan();
         let key = NodeKey::from_bytes(&[7; 32]).expect("a key");
-        format!("{:?} {:?} {:?} {:?} {:?}", plan.builder(key), plan.listen, plan.data_dir, plan.key, plan.dial)
+        let files = format!("{:?} {:?} {:?}", plan.listen, plan.data_dir, plan.key);
+        format!("{:?} {files} {}", plan.builder(key), nodes(&plan))
+    }
+
+    /// What a plan has of other nodes.
+    fn nodes(plan: &Plan) -> String {
+        let Plan { persistent, private, bootnodes, book_capacity, save_interval, has_pex, pex, .. } = plan;
+        format!("{persistent:?} {private:?} {bootnodes:?} {book_capacity} {save_interval:?} {has_pex} {pex:?}")
     }
 
     /// A value that is not the default, as TOML.
@@ -135,7 +143,7 @@ mod tests {
             let Unset::Nothing { example, .. } = setting.unset else { unreachable!() };
             return example.to_owned();
         };
-        let values = ["77", "\"77s\"", "\"127.0.0.1:7\"", "\"text\"", &enode];
+        let values = ["77", "true", "0.5", "\"77s\"", "\"fibonacci\"", "\"127.0.0.1:7\"", "\"text\"", &enode];
         let allowed = |text: &&&str| {
             let value = toml::de::DeValue::parse(text).expect("TOML");
             **text != default && setting.rule.read(value.get_ref()).is_some()

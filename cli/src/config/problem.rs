@@ -3,9 +3,10 @@
 use std::path::Path;
 
 use capmux::p2p::LivenessSettingsError;
-use capmux::{ProtocolError, StartError};
+use capmux::{BackoffError, ProtocolError, StartError};
 
 use super::file::Config;
+use super::plan::PlanError;
 use crate::exit::{Exit, Failure};
 
 /// All that is wrong with a file.
@@ -45,7 +46,18 @@ impl From<Problems> for Failure {
 }
 
 /// The keys that an error at the start is about, and what is allowed; `None` for one that no setting is to blame for.
-fn blame(error: &StartError) -> Option<(Vec<String>, String)> {
+fn blame(error: &PlanError) -> Option<(Vec<String>, String)> {
+    match error {
+        PlanError::Start(error) => blame_start(error),
+        PlanError::Backoff(BackoffError::FirstPastMax { .. }) => {
+            let keys = ["first", "max"].map(|name| format!("dialling.backoff_{name}"));
+            Some((keys.into(), "backoff_first at most backoff_max".into()))
+        }
+        PlanError::Backoff(_) => None,
+    }
+}
+
+fn blame_start(error: &StartError) -> Option<(Vec<String>, String)> {
     let protocol = |name: &str, settings: &[&str]| {
         settings.iter().map(|setting| format!("protocol.{name}.{setting}")).collect::<Vec<_>>()
     };
@@ -62,6 +74,10 @@ fn blame(error: &StartError) -> Option<(Vec<String>, String)> {
             let allowed = format!("at least the protocol's max_message_size, which is {max_message_size}");
             (protocol(capability.name(), &[setting, "max_message_size"]), allowed)
         }
+        StartError::OutOfRange { setting: setting @ ("max_inbound" | "max_outbound") } => {
+            let keys = [format!("limits.{setting}"), "limits.max_peers".into()];
+            (keys.to_vec(), "at most max_peers".into())
+        }
         StartError::HelloTooLarge { .. } => (vec!["node.client_id".into()], "a shorter text".into()),
         _ => return None,
     })
@@ -69,7 +85,7 @@ fn blame(error: &StartError) -> Option<(Vec<String>, String)> {
 
 /// What an error at the start means for the settings of a file; `None` when it is not about one that is given there and
 /// in force: the command line may override it.
-pub(crate) fn explain(config: &Config, error: &StartError, overridden: impl Fn(&str) -> bool) -> Option<Problems> {
+pub(crate) fn explain(config: &Config, error: &PlanError, overridden: impl Fn(&str) -> bool) -> Option<Problems> {
     let (keys, allowed) = blame(error)?;
     let mut problems = Problems::new();
     let given: Vec<_> = keys.iter().filter(|key| !overridden(key)).filter_map(|key| config.find(key)).collect();

@@ -1,10 +1,11 @@
 //! What a setting is, and the kinds of values that settings have.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use capmux::{Enode, RateLimit};
+use capmux::{Enode, NodeId, RateLimit};
 use clap::ValueEnum;
 use toml::de::DeValue;
 
@@ -40,14 +41,24 @@ pub(crate) enum Change {
     Restart,
     /// With a reload: the byte rates of all peers together, and of each.
     Rates,
-    /// With a reload: nodes that are new in a list are dialled.
-    Dial,
+    /// With a reload: which nodes are kept as peers, and which are told of to nobody.
+    Nodes,
+    /// With a reload: where the node listens.
+    Listen,
+    /// With a reload: how many messages peers may send for a protocol that runs.
+    MessageRates,
+    /// With a reload: how many connections there may be, and where they come from.
+    Limits,
+    /// With a reload: who passes the limits, and who may be a peer at all.
+    Access,
 }
 
 /// Which values a setting takes, from the least to the most, and what they do to a `T`.
 pub(super) enum Rule<T: 'static> {
     /// A whole number.
     Count(usize, usize, fn(&mut T, usize)),
+    /// Yes or no.
+    Flag(fn(&mut T, bool)),
     /// A number of bytes.
     Size(usize, usize, fn(&mut T, usize)),
     /// Bytes a second, 0 for no limit.
@@ -56,6 +67,12 @@ pub(super) enum Rule<T: 'static> {
     MessageRate(fn(&mut T, RateLimit)),
     /// A time above 0, and at most a year.
     Time(fn(&mut T, Duration)),
+    /// A time between these.
+    TimeWithin(Duration, Duration, fn(&mut T, Duration)),
+    /// A number from 0 to 1.
+    Part(fn(&mut T, f64)),
+    /// One of these words.
+    Word(&'static [&'static str], fn(&mut T, &'static str)),
     /// A text of so many bytes.
     Text(usize, usize, fn(&mut T, String)),
     /// The name of a file or a folder.
@@ -64,6 +81,8 @@ pub(super) enum Rule<T: 'static> {
     Socket(fn(&mut T, SocketAddr)),
     /// Nodes, at most so many.
     Enodes(usize, fn(&mut T, Vec<Enode>)),
+    /// The ids of nodes, at most so many.
+    NodeIds(usize, fn(&mut T, Vec<NodeId>)),
     /// The name of a protocol.
     Protocol(fn(&mut T, ProtocolName)),
 }
@@ -85,6 +104,7 @@ impl<T: 'static> Rule<T> {
             Self::Count(least, most, set) => {
                 value::whole(given).and_then(|number| within(number, least, most)).map(|n| step(n.to_string(), n, set))
             }
+            Self::Flag(set) => given.as_bool().map(|flag| step(flag.to_string(), flag, set)),
             Self::Size(least, most, set) => {
                 value::size(given).and_then(|size| within(size, least, most)).map(|n| step(value::show_size(n), n, set))
             }
@@ -94,6 +114,15 @@ impl<T: 'static> Rule<T> {
                 step(text, rate, set)
             }),
             Self::Time(set) => value::time(given).map(|time| step(value::show_time(time), time, set)),
+            Self::TimeWithin(least, most, set) => {
+                let time = value::time(given).filter(|time| (least..=most).contains(time))?;
+                Some(step(value::show_time(time), time, set))
+            }
+            Self::Part(set) => value::part(given).map(|part| step(part.to_string(), part, set)),
+            Self::Word(words, set) => {
+                let word = *words.iter().find(|word| Some(**word) == given.as_str())?;
+                Some(step(format!("\"{word}\""), word, set))
+            }
             Self::Text(least, most, set) => {
                 let text = given.as_str().filter(|text| (least..=most).contains(&text.len()))?.to_owned();
                 Some(step(format!("{text:?}"), text, set))
@@ -111,6 +140,11 @@ impl<T: 'static> Rule<T> {
                 let texts: Vec<_> = nodes.iter().map(ToString::to_string).collect();
                 Some(step(format!("{texts:?}"), nodes, set))
             }
+            Self::NodeIds(most, set) => {
+                let ids = value::node_ids(given).ok().filter(|ids| ids.len() <= most)?;
+                let texts: Vec<_> = ids.iter().map(ToString::to_string).collect();
+                Some(step(format!("{texts:?}"), ids, set))
+            }
             Self::Protocol(set) => {
                 let name = ProtocolName::from_str(given.as_str()?, false).ok()?;
                 Some(step(format!("\"{name}\""), name, set))
@@ -122,6 +156,7 @@ impl<T: 'static> Rule<T> {
     pub(super) fn allowed(&self) -> String {
         match self {
             Self::Count(least, most, _) => format!("a whole number from {least} to {most}"),
+            Self::Flag(_) => "true or false".into(),
             Self::Size(least, most, _) => {
                 let [least, most] = [least, most].map(|bytes| value::show_size(*bytes).replace('"', ""));
                 format!("a size from {least} to {most}, as a number of bytes or a text such as \"64KiB\"")
@@ -131,13 +166,21 @@ impl<T: 'static> Rule<T> {
             Self::Time(_) => {
                 "a time above 0 and at most 365 days, as a text such as \"500ms\", \"15s\" or \"2m\"".into()
             }
+            Self::TimeWithin(least, most, _) => {
+                let [least, most] = [least, most].map(|time| humantime::format_duration(*time));
+                format!("a time from {least} to {most}, as a text such as \"15s\" or \"2m\"")
+            }
+            Self::Part(_) => "a number from 0 to 1".into(),
+            Self::Word(words, _) => format!("one of {}", listed(words.iter())),
             Self::Text(least, most, _) => format!("a text of {least} to {most} bytes"),
             Self::Path(_) => "the name of a file or folder, as a text that is not empty".into(),
             Self::Socket(_) => "an IP address and a port as a text, such as \"127.0.0.1:30303\" or \"[::1]:0\"".into(),
             Self::Enodes(most, _) => format!("a list of at most {most} enode URLs, each a text"),
+            Self::NodeIds(most, _) => {
+                format!("a list of at most {most} node ids of 64 hexadecimal digits or enode URLs, each a text")
+            }
             Self::Protocol(_) => {
-                let names = ProtocolName::value_variants().iter().map(|name| format!("\"{name}\""));
-                format!("one of {}", names.collect::<Vec<_>>().join(", "))
+                format!("one of {}", listed(ProtocolName::value_variants().iter()))
             }
         }
     }
@@ -146,9 +189,14 @@ impl<T: 'static> Rule<T> {
     pub(super) fn cause(&self, given: &DeValue<'_>) -> Option<String> {
         match self {
             Self::Enodes(..) => value::enodes(given).err().flatten(),
+            Self::NodeIds(..) => value::node_ids(given).err().flatten(),
             _ => None,
         }
     }
+}
+
+fn listed(names: impl Iterator<Item: fmt::Display>) -> String {
+    names.map(|name| format!("\"{name}\"")).collect::<Vec<_>>().join(", ")
 }
 
 fn within<N: TryInto<usize>>(number: N, least: usize, most: usize) -> Option<usize> {

@@ -1,26 +1,35 @@
-//! The tables of all settings: of the node, and of each protocol.
+//! The table of the node's settings.
 
-use capmux::p2p::{Chunking, MAX_MESSAGE_SIZE};
+use std::time::Duration;
 
-use super::plan::{Plan, ProtocolPlan};
+use capmux::book::AddressBook;
+use capmux::p2p::{Chunking, MAX_TIMEOUT};
+
+use super::plan::Plan;
 use super::setting::{Change, Rule, Setting, Unset};
-use Change::{Dial, Rates, Restart};
-use Rule::{ByteRate, Count, Enodes, MessageRate, Path, Protocol, Size, Socket, Text, Time};
+use Change::{Access, Limits, Listen, Nodes, Rates, Restart};
+use Rule::{ByteRate, Count, Enodes, Flag, NodeIds, Part, Path, Size, Socket, Text, Time, TimeWithin, Word};
 
 /// More connections than any machine holds.
 const MOST_CONNECTIONS: usize = 1 << 20;
 
-/// What may wait in one inbox or queue.
-const MOST_MESSAGES: usize = 1 << 20;
+/// As many nodes as a list has.
+const MOST_NODES: usize = 1024;
+
+/// The book is not looked at more often.
+const SHORTEST_SAVE_INTERVAL: Duration = Duration::from_millis(100);
 
 /// As much memory as any machine has.
-const MOST_MEMORY: usize = if usize::BITS > 40 { 1 << 40 } else { 1 << 30 };
+pub(super) const MOST_MEMORY: usize = if usize::BITS > 40 { 1 << 40 } else { 1 << 30 };
 
 /// What each section of the file is about, in the order in which they are printed.
-pub(super) const SECTIONS: [(&str, &str); 8] = [
+pub(super) const SECTIONS: [(&str, &str); 11] = [
     ("node", "Who the node is, and where it listens."),
     ("peers", "Which nodes it meets."),
     ("limits", "How much there may be at a time."),
+    ("dialling", "When a node is dialled again that could not be reached, or was lost at once."),
+    ("book", "The nodes that are known, and dialled where there is place: with data_dir, bootnodes or pex."),
+    ("pex", "Peer exchange: peers tell each other of nodes."),
     ("timeouts", "How long the stages of a connection may take."),
     ("liveness", "When a silent peer is asked for a sign of life, and when it is given up."),
     ("rates", "Bytes a second on the wire; 0 is no limit, and from 1 to 1023 count as 1024."),
@@ -40,7 +49,7 @@ pub(super) static NODE: &[Setting<Plan>] = &[
     row(
         "node.listen",
         default("\"127.0.0.1:30303\""),
-        Restart,
+        Listen,
         "Where to listen. The default can be reached from this machine alone; 0.0.0.0 stands for all addresses, and port 0\nfor any that is free.",
         Socket(|plan, address| plan.listen = Some(address)),
     ),
@@ -48,7 +57,7 @@ pub(super) static NODE: &[Setting<Plan>] = &[
         "node.data_dir",
         nothing("nothing is kept", "\"capmux-data\""),
         Restart,
-        "The folder of what the node keeps: its key, as nodekey. It is made if there is none, and one process at a time uses\nit. A relative name starts where the command is run.",
+        "The folder of what the node keeps: its key, as nodekey, and its address book, as peers.json. It is made if there is\nnone, and one process at a time uses it. A relative name starts where the command is run.",
         Path(|plan, path| plan.data_dir = Some(path)),
     ),
     row(
@@ -59,23 +68,86 @@ pub(super) static NODE: &[Setting<Plan>] = &[
         Path(|plan, path| plan.key = Some(path)),
     ),
     row(
-        "peers.dial",
+        "peers.persistent",
         default("[]"),
-        Dial,
-        "Nodes to dial once at the start, and when a reload finds them new in the list.",
-        Enodes(1024, |plan, nodes| plan.dial = nodes),
+        Nodes,
+        "Nodes that are dialled until they are peers, and again whenever they are lost; they pass all limits. One that a\nreload no longer finds in the list is disconnected.",
+        Enodes(MOST_NODES, |plan, nodes| plan.persistent = nodes),
+    ),
+    row(
+        "peers.trusted",
+        default("[]"),
+        Access,
+        "Nodes that pass max_inbound; connections from their IP addresses are not limited by address or subnet, either.",
+        Enodes(MOST_NODES, |plan, nodes| plan.trusted = nodes),
+    ),
+    row(
+        "peers.allow_only",
+        nothing("all nodes may be peers", "[\"0000000000000000000000000000000000000000000000000000000000000001\"]"),
+        Access,
+        "The nodes that alone may be peers, whoever dials: with an empty list nobody may. Trusted nodes have to be listed,\ntoo.",
+        NodeIds(1 << 14, |plan, ids| plan.allow_only = Some(ids)),
+    ),
+    row(
+        "peers.private",
+        default("[]"),
+        Nodes,
+        "Nodes that nobody else is told of.",
+        Enodes(MOST_NODES, |plan, nodes| plan.private = nodes),
+    ),
+    row(
+        "peers.bootnodes",
+        default("[]"),
+        Restart,
+        "Nodes to ask for others: they are dialled while there is no peer, and what they tell needs pex.enabled.",
+        Enodes(MOST_NODES, |plan, nodes| plan.bootnodes = nodes),
     ),
     row(
         "limits.max_peers",
         default("50"),
-        Restart,
-        "The most peers at a time, in both directions together.",
+        Limits,
+        "The most peers at a time, in both directions together. A reload that lowers it disconnects the youngest.",
         Count(1, MOST_CONNECTIONS, |plan, count| plan.server(move |server| server.max_peers(count))),
+    ),
+    row(
+        "limits.max_inbound",
+        nothing("max_peers less a third of it", "34"),
+        Limits,
+        "The most peers at a time that have dialled this node: at most max_peers, and with 0 trusted nodes alone.",
+        Count(0, MOST_CONNECTIONS, |plan, count| plan.server(move |server| server.max_inbound(count))),
+    ),
+    row(
+        "limits.max_outbound",
+        nothing("a third of max_peers, and 1 at least", "16"),
+        Limits,
+        "The most peers at a time that this node has dialled of its own accord: at most max_peers. peers.persistent is\nnot limited by it.",
+        Count(0, MOST_CONNECTIONS, |plan, count| plan.server(move |server| server.max_outbound(count))),
+    ),
+    row(
+        "limits.max_per_address",
+        default("8"),
+        Limits,
+        "The most inbound connections at a time from one public IP address, peers included. Those above it are closed unread,\nand so are those that come within 30 s of another.",
+        Count(1, MOST_CONNECTIONS, |plan, count| plan.server(move |server| server.max_per_address(count))),
+    ),
+    row(
+        "limits.max_per_subnet",
+        default("16"),
+        Limits,
+        "The most inbound connections at a time from one /24 of IPv4 or /64 of IPv6, peers included.",
+        Count(1, MOST_CONNECTIONS, |plan, count| plan.server(move |server| server.max_per_subnet(count))),
+    ),
+    row(
+        "limits.limit_local_addresses",
+        default("false"),
+        Limits,
+        "Whether loopback, link-local and private addresses are limited like public ones.",
+        Flag(|plan, limit| plan.server(move |server| server.limit_local_addresses(limit))),
     ),
     row(
         "limits.max_pending",
         default("50"),
-        Restart,
+        Limits,
         "The most inbound connections at a time that are not peers yet. Those above it are closed unread.",
         Count(1, MOST_CONNECTIONS, |plan, count| plan.server(move |server| server.max_pending(count))),
     ),
@@ -92,6 +164,90 @@ pub(super) static NODE: &[Setting<Plan>] = &[
         Restart,
         "How many bytes of messages from all peers together may wait for their handlers: at least the largest\nmax_message_size.",
         Size(1, MOST_MEMORY, |plan, bytes| plan.server(move |server| server.receive_budget(bytes))),
+    ),
+    row(
+        "dialling.backoff",
+        default("\"exponential\""),
+        Restart,
+        "How the time between two dials grows: exponential, twice the one before, or fibonacci, the sum of the two before.",
+        Word(&["exponential", "fibonacci"], |plan, kind| plan.backoff.is_fibonacci = kind == "fibonacci"),
+    ),
+    row(
+        "dialling.backoff_first",
+        nothing("1s, with fibonacci 100ms", "\"2s\""),
+        Restart,
+        "The time after the first failure: at most backoff_max, and what is shorter than 100ms counts as that.",
+        Time(|plan, time| plan.backoff.first = Some(time)),
+    ),
+    row(
+        "dialling.backoff_max",
+        nothing("10m, with fibonacci 1h", "\"5m\""),
+        Restart,
+        "The longest time: so long may it take until a node is found again that was gone for long.",
+        Time(|plan, time| plan.backoff.max = Some(time)),
+    ),
+    row(
+        "dialling.backoff_jitter",
+        default("0.1"),
+        Restart,
+        "By which part of it a time may be longer by chance.",
+        Part(|plan, part| plan.backoff.jitter = part),
+    ),
+    row(
+        "dialling.backoff_give_up",
+        nothing("they are never given up", "\"1day\""),
+        Restart,
+        "After how long without a stable connection nodes that are not persistent are given up.",
+        Time(|plan, time| plan.backoff.give_up = Some(time)),
+    ),
+    row(
+        "book.capacity",
+        default("1000"),
+        Restart,
+        "The most nodes that it has room for.",
+        Count(1, AddressBook::MAX_CAPACITY, |plan, count| plan.book_capacity = count),
+    ),
+    row(
+        "book.save_interval",
+        default("\"30s\""),
+        Restart,
+        "How often it is saved to peers.json in data_dir, if it has changed; at a shutdown it is saved, too.",
+        TimeWithin(SHORTEST_SAVE_INTERVAL, MAX_TIMEOUT, |plan, time| plan.save_interval = time),
+    ),
+    row(
+        "pex.enabled",
+        default("false"),
+        Restart,
+        "Whether peers are asked for nodes, and told of those in the book that are not private.",
+        Flag(|plan, is_enabled| plan.has_pex = is_enabled),
+    ),
+    row(
+        "pex.interval",
+        default("\"30s\""),
+        Restart,
+        "How often each peer is asked, give or take a tenth.",
+        TimeWithin(capmux_pex::MIN_INTERVAL, Duration::from_secs(24 * 3600), |plan, time| plan.pex.interval = time),
+    ),
+    row(
+        "pex.few",
+        default("16"),
+        Restart,
+        "With fewer nodes than this in the book, peers are asked more often, and those that have dialled, too.",
+        Count(0, AddressBook::MAX_CAPACITY, |plan, count| plan.pex.few = count),
+    ),
+    row(
+        "pex.timeout",
+        default("\"10s\""),
+        Restart,
+        "How long an answer may take.",
+        Time(|plan, time| plan.pex.timeout = time),
+    ),
+    row(
+        "pex.same_answer",
+        default("\"10m\""),
+        Restart,
+        "How long one that asks, and all in its public network, is told of the same nodes.",
+        Time(|plan, time| plan.pex.same_answer = time),
     ),
     row(
         "timeouts.dial",
@@ -200,83 +356,20 @@ pub(super) static NODE: &[Setting<Plan>] = &[
     ),
 ];
 
-/// The settings of a protocol.
-pub(super) static PROTOCOL: &[Setting<ProtocolPlan>] = &[
-    row(
-        "name",
-        nothing("it has to be given", "\"echo\""),
-        Restart,
-        "Which protocol: echo sends every message back, gossip passes messages on to all, and kv keeps\nentries that peers write and read.",
-        Protocol(|plan, name| plan.name = name),
-    ),
-    row(
-        "weight",
-        default("1"),
-        Restart,
-        "The share of a connection while other protocols have something to send, too.",
-        Count(1, u16::MAX as usize, |plan, weight| {
-            plan.set(move |protocol| protocol.weight(weight.try_into().unwrap_or(u16::MAX)))
-        }),
-    ),
-    row(
-        "max_message_size",
-        nothing("the protocol's own", "\"64KiB\""),
-        Restart,
-        "The largest message in either direction, before compression.",
-        Size(1, MAX_MESSAGE_SIZE, |plan, bytes| plan.set(move |protocol| protocol.max_message_size(bytes))),
-    ),
-    row(
-        "inbox_messages",
-        default("256"),
-        Restart,
-        "How many messages from one peer wait for its handler before reading from it pauses.",
-        Count(1, MOST_MESSAGES, |plan, count| plan.set(move |protocol| protocol.inbox_messages(count))),
-    ),
-    row(
-        "inbox_bytes",
-        nothing("1MiB, or max_message_size if that is more", "\"1MiB\""),
-        Restart,
-        "The same in bytes; at least max_message_size.",
-        Size(1, MOST_MEMORY, |plan, bytes| plan.set(move |protocol| protocol.inbox_bytes(bytes))),
-    ),
-    row(
-        "queue_messages",
-        default("256"),
-        Restart,
-        "How many messages to one peer wait to be written before sending waits.",
-        Count(1, MOST_MESSAGES, |plan, count| plan.set(move |protocol| protocol.queue_messages(count))),
-    ),
-    row(
-        "queue_bytes",
-        nothing("1MiB, or max_message_size if that is more", "\"1MiB\""),
-        Restart,
-        "The same in bytes; at least max_message_size.",
-        Size(1, MOST_MEMORY, |plan, bytes| plan.set(move |protocol| protocol.queue_bytes(bytes))),
-    ),
-    row(
-        "send_timeout",
-        default("\"10s\""),
-        Restart,
-        "How long sending waits for a place in the queue.",
-        Time(|plan, time| plan.set(move |protocol| protocol.send_timeout(time))),
-    ),
-    row(
-        "rate_limit",
-        nothing("no limit", "{ per_second = 100, burst = 200 }"),
-        Restart,
-        "How many messages a second a peer may send, and how many at once.",
-        MessageRate(|plan, rate| plan.set(move |protocol| protocol.rate_limit(rate))),
-    ),
-];
-
-const fn row<T>(key: &'static str, unset: Unset, change: Change, about: &'static str, rule: Rule<T>) -> Setting<T> {
+pub(super) const fn row<T>(
+    key: &'static str,
+    unset: Unset,
+    change: Change,
+    about: &'static str,
+    rule: Rule<T>,
+) -> Setting<T> {
     Setting { key, unset, change, about, rule }
 }
 
-const fn default(toml: &'static str) -> Unset {
+pub(super) const fn default(toml: &'static str) -> Unset {
     Unset::Default(toml)
 }
 
-const fn nothing(means: &'static str, example: &'static str) -> Unset {
+pub(super) const fn nothing(means: &'static str, example: &'static str) -> Unset {
     Unset::Nothing { means, example }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use capmux::p2p::MAX_TIMEOUT;
-use capmux::{Enode, RateLimit};
+use capmux::{Enode, NodeId, RateLimit};
 use toml::de::DeValue;
 
 /// The units of sizes, the largest first.
@@ -43,11 +43,34 @@ pub(super) fn show_time(time: Duration) -> String {
     format!("\"{}\"", humantime::format_duration(time))
 }
 
+/// A number from 0 to 1.
+pub(super) fn part(given: &DeValue<'_>) -> Option<f64> {
+    let number = match given.as_float() {
+        Some(number) => number.as_str().parse().ok()?,
+        None => f64::from(u32::try_from(whole(given)?).ok()?),
+    };
+    Some(number).filter(|number| (0.0..=1.0).contains(number))
+}
+
 /// Nodes; an error with its cause when one of them will not do, without when it is no list of texts.
 pub(super) fn enodes(given: &DeValue<'_>) -> Result<Vec<Enode>, Option<String>> {
     let items = given.as_array().ok_or(None)?;
     let node = |text: &str| text.parse().map_err(|error| Some(format!("{text:?}: {error}")));
     items.iter().map(|item| item.get_ref().as_str().ok_or(None).and_then(node)).collect()
+}
+
+/// The ids of nodes, each alone or in an enode; errors as those of [`enodes`].
+pub(super) fn node_ids(given: &DeValue<'_>) -> Result<Vec<NodeId>, Option<String>> {
+    let items = given.as_array().ok_or(None)?;
+    let id = |text: &str| node_id(text).map_err(|error| Some(format!("{text:?}: {error}")));
+    items.iter().map(|item| item.get_ref().as_str().ok_or(None).and_then(id)).collect()
+}
+
+fn node_id(text: &str) -> Result<NodeId, String> {
+    match text.starts_with("enode:") {
+        true => text.parse::<Enode>().map(|enode| enode.node_id()).map_err(|error| error.to_string()),
+        false => text.parse::<NodeId>().map_err(|error| error.to_string()),
+    }
 }
 
 /// A table of two whole numbers.
@@ -92,6 +115,24 @@ mod tests {
     fn a_size_that_is_shown_can_be_read_again() {
         for bytes in [0, 1, 1023, 1024, 1536, 65504, 1 << 20, 3 << 30, 1 << 40, u64::MAX / 2] {
             assert_eq!(size(&parse(&show_size(bytes))), Some(bytes), "{}", show_size(bytes));
+        }
+    }
+
+    #[test]
+    fn parts_are_numbers_from_0_to_1() {
+        for (text, part) in [
+            ("0", Some(0.0)),
+            ("1", Some(1.0)),
+            ("0.25", Some(0.25)),
+            ("1_0e-1", Some(1.0)),
+            ("1.01", None),
+            ("-0.1", None),
+            ("2", None),
+            ("nan", None),
+            ("inf", None),
+            ("'0.5'", None),
+        ] {
+            assert_eq!(super::part(&parse(text)), part, "{text}");
         }
     }
 

@@ -12,13 +12,14 @@ use super::network::Network;
 use super::report::duration;
 use super::scenes::Board;
 use super::tally::{Counts, Tally, Times};
+use crate::output::Live;
 
 /// Ten pictures a second.
 const REFRESH: Duration = Duration::from_millis(100);
 
 /// The live view; nothing where stderr is no terminal, with NO_COLOR, or with `--json`.
 pub(super) struct View {
-    bar: Option<ProgressBar>,
+    live: Option<Live>,
     nodes: u16,
     seconds: u64,
     connections: usize,
@@ -28,18 +29,18 @@ impl View {
     pub(super) fn new(args: &Args, seed: u64, connections: usize) -> Self {
         let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
         let wanted = !args.json && !plain && std::io::stderr().is_terminal();
-        let bar = wanted.then(|| {
+        let live = wanted.then(|| {
             let template = "{spinner:.cyan} {prefix}\n  {bar:44.cyan/dim}\n{msg}";
             let style = ProgressStyle::with_template(template).expect("the template is valid");
             let bar = ProgressBar::new(args.seconds * 1000).with_style(style.progress_chars("━╸─"));
-            bar.with_prefix(format!("capmux demo, seed {seed}"))
+            Live::new(bar.with_prefix(format!("capmux demo, seed {seed}")))
         });
-        Self { bar, nodes: args.nodes, seconds: args.seconds, connections }
+        Self { live, nodes: args.nodes, seconds: args.seconds, connections }
     }
 
     /// Draws until it is dropped.
     pub(super) async fn show(&self, network: &Network, tally: &Tally, board: &Board) -> Infallible {
-        let Some(bar) = &self.bar else { return std::future::pending().await };
+        let Some(bar) = self.live.as_ref().map(Live::bar) else { return std::future::pending().await };
         loop {
             self.draw(bar, network, tally, board);
             sleep(REFRESH).await;
@@ -86,10 +87,9 @@ impl View {
         format!("{nodes} nodes, {made} connections, {peers:.1} peers each, {talked:.1} of {seconds} s")
     }
 
-    pub(super) fn clear(&self) {
-        if let Some(bar) = &self.bar {
-            bar.finish_and_clear();
-        }
+    /// Takes the picture away.
+    pub(super) fn clear(self) {
+        drop(self.live);
     }
 }
 

@@ -38,6 +38,11 @@ impl DataDir {
     pub(super) fn key_file(&self) -> PathBuf {
         self.path.join("nodekey")
     }
+
+    /// The file with its address book.
+    pub(super) fn book_file(&self) -> PathBuf {
+        self.path.join("peers.json")
+    }
 }
 
 fn make(path: &Path) -> io::Result<()> {

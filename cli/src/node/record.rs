@@ -1,8 +1,10 @@
 //! An event of a node as a line of text, and as one of JSON.
 
 use std::fmt;
+use std::path::Path;
 use std::time::UNIX_EPOCH;
 
+use capmux::book::BookProblem;
 use capmux::{Capability, Direction, Ending, Event, Peer};
 use serde::Serialize;
 
@@ -34,6 +36,10 @@ pub(super) struct Record {
     /// In seconds since 1970.
     #[serde(skip_serializing_if = "Option::is_none")]
     until: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    count: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    path: Option<String>,
 }
 
 impl Record {
@@ -58,6 +64,16 @@ impl Record {
                 direction: Some(Direction::Inbound.to_string()),
                 ..Self::named("refused").ending(ending)
             },
+            Event::ClosedUnread { remote_addr, refusal, count, .. } => Self {
+                remote_addr: remote_addr.map(|address| address.to_string()),
+                direction: Some(Direction::Inbound.to_string()),
+                error: Some(refusal.to_string()),
+                count: Some(*count),
+                ..Self::named("closed_unread")
+            },
+            Event::BookNotSaved { path, error, .. } => {
+                Self { error: Some(error.to_string()), ..Self::named("book_not_saved").path(path) }
+            }
             Event::Banned { id, until, .. } => Self {
                 peer: Some(id.to_string()),
                 until: Some(until.duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs())),
@@ -75,6 +91,18 @@ impl Record {
             }
             _ => return None,
         })
+    }
+
+    /// What was wrong with the address book at the start.
+    pub(super) fn book_problem(problem: &BookProblem) -> Self {
+        let record = Self { error: Some(problem.to_string()), ..Self::named("book_problem") };
+        match problem {
+            BookProblem::Read { path, .. }
+            | BookProblem::TooLarge { path, .. }
+            | BookProblem::Corrupt { path, .. }
+            | BookProblem::Skipped { path, .. } => record.path(path),
+            _ => record,
+        }
     }
 
     pub(super) fn to_json(&self) -> Result<String, Failure> {
@@ -98,6 +126,8 @@ impl Record {
             code: None,
             bytes: None,
             until: None,
+            count: None,
+            path: None,
         }
     }
 
@@ -109,6 +139,10 @@ impl Record {
             client: Some(peer.client_id().to_string()),
             ..self
         }
+    }
+
+    fn path(self, path: &Path) -> Self {
+        Self { path: Some(path.display().to_string()), ..self }
     }
 
     fn message(self, capability: &Capability, code: u64, bytes: usize) -> Self {
@@ -143,6 +177,12 @@ impl fmt::Display for Record {
         }
         if let Some(until) = self.until {
             write!(f, " until {until} s after 1970")?;
+        }
+        if let Some(path) = &self.path {
+            write!(f, " {path}")?;
+        }
+        if let Some(count) = self.count {
+            write!(f, ", the last of {count}")?;
         }
         if let Some(by) = &self.by {
             write!(f, ", ended by {by}")?;

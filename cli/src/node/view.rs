@@ -7,12 +7,14 @@ use capmux::Server;
 use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
 use tokio::time::sleep;
 
+use crate::output::Live;
+
 /// Four pictures a second.
 const REFRESH: Duration = Duration::from_millis(250);
 
 /// The line; nothing where stderr is no terminal, with NO_COLOR, or with `--jsonl`.
 pub(super) struct View {
-    bar: Option<ProgressBar>,
+    line: Option<Live>,
     start: Instant,
 }
 
@@ -20,23 +22,23 @@ impl View {
     pub(super) fn new(jsonl: bool) -> Self {
         let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
         let wanted = !jsonl && !plain && std::io::stderr().is_terminal();
-        let bar = wanted.then(|| {
+        let line = wanted.then(|| {
             let style = ProgressStyle::with_template("{spinner:.cyan} {msg}").expect("the template is valid");
-            ProgressBar::new_spinner().with_style(style)
+            Live::new(ProgressBar::new_spinner().with_style(style))
         });
-        Self { bar, start: Instant::now() }
+        Self { line, start: Instant::now() }
     }
 
     /// Becomes ready when it is time for the next picture: never, where there is none.
     pub(super) async fn due(&self) {
-        match self.bar {
+        match self.line {
             Some(_) => sleep(REFRESH).await,
             None => std::future::pending().await,
         }
     }
 
     pub(super) fn draw(&self, server: &Server) {
-        let Some(bar) = &self.bar else { return };
+        let Some(bar) = self.line.as_ref().map(Live::bar) else { return };
         let status = server.status();
         let time = Duration::from_secs(self.start.elapsed().as_secs());
         bar.set_message(format!(
@@ -53,17 +55,8 @@ impl View {
         bar.tick();
     }
 
-    /// Prints something above the line.
-    pub(super) fn above<T>(&self, print: impl FnOnce() -> T) -> T {
-        match &self.bar {
-            Some(bar) => bar.suspend(print),
-            None => print(),
-        }
-    }
-
-    pub(super) fn clear(&self) {
-        if let Some(bar) = &self.bar {
-            bar.finish_and_clear();
-        }
+    /// Takes the line away.
+    pub(super) fn clear(&mut self) {
+        self.line = None;
     }
 }

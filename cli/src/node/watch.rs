@@ -2,8 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use capmux::{ByteRates, Enode, Event, EventFilter, EventStream, Server};
-use tokio::sync::{mpsc, oneshot};
+use capmux::{ByteRates, Event, EventFilter, EventStream, Server};
+use capmux_pex::Pex;
+use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use super::Args;
@@ -16,9 +17,6 @@ use crate::{output, signals};
 
 /// How long the last events may take to be read after the end of the server.
 const LAST_EVENTS: Duration = Duration::from_secs(1);
-
-/// As many nodes as a configuration can list.
-const MOST_DIALS: usize = 1024;
 
 /// What is seen of a server's events.
 pub(super) struct Watch {
@@ -38,15 +36,16 @@ struct Tally {
     dropped: u64,
     dials_failed: u64,
     refused: u64,
+    closed_unread: u64,
 }
 
 /// What a node that runs goes by.
 pub(super) struct Orders<'a> {
     pub(super) args: &'a Args,
     pub(super) config: Config,
-    /// The nodes to dial at the start.
-    pub(super) dial: Vec<Enode>,
     pub(super) reloads: signals::Reloads,
+    /// The peer exchange, if there is one.
+    pub(super) pex: Option<Pex>,
 }
 
 impl Watch {
@@ -62,16 +61,12 @@ impl Watch {
         mut orders: Orders<'_>,
         stop: &mut oneshot::Receiver<()>,
     ) -> Result<(), Failure> {
-        let (later, queue) = mpsc::channel(MOST_DIALS);
-        let dial = dial(server, orders.dial, queue);
-        tokio::pin!(dial);
         loop {
             tokio::select! {
                 _ = &mut *stop => return Ok(()),
-                () = &mut dial => {}
                 () = orders.reloads.next() => {
-                    let reloaded = reload(orders.args, &mut orders.config, server).await;
-                    self.reloaded(reloaded, &later);
+                    let reloaded = reload(orders.args, &mut orders.config, server, orders.pex.as_ref()).await;
+                    self.reloaded(reloaded);
                 }
                 () = self.view.due() => self.view.draw(server),
                 Some(event) = self.events.recv() => {
@@ -84,15 +79,9 @@ impl Watch {
         }
     }
 
-    fn reloaded(&mut self, reloaded: Reloaded, later: &mpsc::Sender<Enode>) {
-        self.view.above(|| output::note(reloaded.notes.join("\n")));
+    fn reloaded(&mut self, reloaded: Reloaded) {
+        output::note(reloaded.notes.join("\n"));
         self.peer_rates = reloaded.peer_rates.or(self.peer_rates);
-        for enode in reloaded.dial {
-            if let Err(refused) = later.try_send(enode) {
-                let enode = refused.into_inner();
-                self.view.above(|| output::note(format_args!("{enode} is not dialled: too many wait already")));
-            }
-        }
     }
 
     /// Gives new peers the byte rates of the last reload: the server still has those of the start.
@@ -133,17 +122,18 @@ impl Watch {
         self.tally.count(event);
         match Record::of(event) {
             Some(record) if self.jsonl => output::print_line(record.to_json()?),
-            Some(record) => self.view.above(|| output::print_line(record)),
+            Some(record) => output::print_line(record),
             None => Ok(true),
         }
     }
 
     pub(super) fn summary(&self, traffic: capmux::Traffic) -> String {
-        let Tally { added, dropped, dials_failed, refused } = self.tally;
+        let Tally { added, dropped, dials_failed, refused, closed_unread } = self.tally;
         let time = self.start.elapsed().as_secs_f64();
         format!(
             "ended after {time:.1} s; peers added: {added}, dropped: {dropped}; dials failed: {dials_failed}; \
-             connections refused: {refused}; sent: {} messages, {} bytes; received: {} messages, {} bytes",
+             connections refused: {refused}, closed unread: {closed_unread}; sent: {} messages, {} bytes; received: \
+             {} messages, {} bytes",
             traffic.messages_sent, traffic.bytes_sent, traffic.messages_received, traffic.bytes_received,
         )
     }
@@ -156,19 +146,8 @@ impl Tally {
             Event::Dropped { .. } => self.dropped += 1,
             Event::DialFailed { .. } => self.dials_failed += 1,
             Event::Refused { .. } => self.refused += 1,
+            Event::ClosedUnread { count, .. } => self.closed_unread += count,
             _ => {}
         }
     }
-}
-
-/// Dials these nodes, then those that come later. It is never ready.
-async fn dial(server: &Server, first: Vec<Enode>, mut later: mpsc::Receiver<Enode>) {
-    for enode in &first {
-        // It fails in a shutdown only.
-        let _ = server.add_peer(enode);
-    }
-    while let Some(enode) = later.recv().await {
-        let _ = server.add_peer(&enode);
-    }
-    std::future::pending().await
 }

@@ -74,8 +74,12 @@ pub(crate) struct Node {
 
 impl Node {
     pub(crate) async fn start(args: &[&str]) -> Self {
-        let args = [&["node", "--listen", "127.0.0.1:0"], args].concat();
-        let mut child = command(&args).spawn().expect("it can be run");
+        Self::start_anywhere(&[&["--listen", "127.0.0.1:0"], args].concat()).await
+    }
+
+    /// Starts one that listens where the arguments say.
+    pub(crate) async fn start_anywhere(args: &[&str]) -> Self {
+        let mut child = command(&[&["node"], args].concat()).spawn().expect("it can be run");
         let mut lines = BufReader::new(child.stdout.take().expect("a pipe")).lines();
         let stderr = BufReader::new(child.stderr.take().expect("a pipe"));
         let enode = next_line(&mut lines).await.expect("the first line is the enode");
@@ -100,6 +104,19 @@ impl Node {
         let mut line = String::new();
         timeout(PATIENCE, self.stderr.read_line(&mut line)).await.expect("a line comes").expect("text");
         line
+    }
+
+    /// Ends it as a crash would. Returns what of its output was not read yet, of stdout and of stderr.
+    pub(crate) async fn crash(mut self) -> (String, String) {
+        self.child.kill().await.expect("it runs");
+        let (mut stdout, mut stderr) = (String::new(), String::new());
+        let mut lines = self.lines.into_inner();
+        let read = async {
+            lines.read_to_string(&mut stdout).await.expect("text");
+            self.stderr.read_to_string(&mut stderr).await.expect("text");
+        };
+        timeout(PATIENCE, read).await.expect("the pipes are closed");
+        (stdout, stderr)
     }
 
     /// Ends it as a crash would.

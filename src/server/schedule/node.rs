@@ -87,6 +87,12 @@ impl Node {
         self.dialling.is_none() && self.peer.is_none()
     }
 
+    /// Whether it is being dialled, and will have a place among the outbound peers: what was dialled as persistent, too, when
+    /// it is persistent no longer.
+    pub(super) fn is_dialled_into_a_place(&self) -> bool {
+        matches!(self.dialling, Some(Purpose::Dynamic | Purpose::Persistent)) && !self.is(Purpose::Persistent)
+    }
+
     /// A dial for this purpose is over: what is to be done once has been done.
     pub(super) fn dial_ended(&mut self, purpose: Purpose) {
         self.dialling = None;

@@ -4,15 +4,12 @@ use std::time::Instant;
 
 use super::node::Node;
 use super::{Dial, MAX_FEELERS, PACE, Purpose, Schedule, Taken};
-use crate::node::NodeId;
+use crate::node::{NodeAddr, NodeId};
 
 impl Schedule {
     /// Whether a node may be taken on.
     pub(super) fn admit(&self, id: &NodeId, purpose: Purpose, now: Instant) -> Result<(), Taken> {
         let known = self.nodes.get(id);
-        if self.banned.contains(id) {
-            return Err(Taken::Banned);
-        }
         let limit = self.limits.waiting;
         let is_full = match purpose {
             Purpose::Persistent => self.persistent >= limit && !self.is_persistent(id),
@@ -58,7 +55,7 @@ impl Schedule {
         let mut node = self.take(&id)?;
         node.due = None;
         node.dialling = Some(purpose);
-        node.has_place = purpose == Purpose::Dynamic;
+        node.has_place = node.is_dialled_into_a_place();
         let dial = Dial { id, node: node.addr(), purpose };
         self.put(id, node, now);
         if purpose != Purpose::Asked {
@@ -81,11 +78,17 @@ impl Schedule {
         Some(node)
     }
 
+    /// The same, or a new one, with what is remembered of it.
+    pub(super) fn take_or_new(&mut self, id: &NodeId, node: &NodeAddr) -> Node {
+        self.take(id).unwrap_or_else(|| {
+            let mut new = Node::new(node.public_key);
+            new.not_before = self.history.take(id);
+            new
+        })
+    }
+
     /// Puts a node in, or forgets it if it is neither dialled nor connected nor to be dialled.
     pub(super) fn put(&mut self, id: NodeId, mut node: Node, now: Instant) {
-        if self.banned.contains(&id) {
-            node.clear();
-        }
         let purpose = node.purpose();
         if purpose.is_none() && node.is_idle() {
             if let Some(until) = node.not_before {

@@ -1,5 +1,6 @@
 mod day;
 mod random;
+mod sequences;
 
 use super::super::backoff::ExponentialBackoff;
 use super::*;
@@ -88,8 +89,7 @@ fn persistent_peers_pass_the_limit_and_are_redialled_until_removed() {
     for node in &nodes[3..] {
         assert_eq!(schedule.add(node, Purpose::Dynamic, now), Taken::Waiting, "R52");
     }
-    schedule.set_trusted(nodes[0].node_id(), true);
-    assert!(schedule.is_trusted(&nodes[0].node_id()) && schedule.is_persistent(&nodes[0].node_id()), "R53: both");
+    assert!(schedule.is_persistent(&nodes[0].node_id()) && !schedule.is_persistent(&nodes[3].node_id()), "R53");
     let dials = schedule.dials_within(&mut now, SECOND);
     let count = |purpose| dials.iter().filter(|dial| dial.purpose == purpose).count();
     assert_eq!(
@@ -141,9 +141,9 @@ fn each_kind_is_dialled_in_its_own_way() {
     assert_eq!(schedule.add(&nodes[0], Purpose::Dynamic, now), Taken::Resting, "R50: it has answered a moment ago");
     now += REST;
     assert_eq!(schedule.add(&nodes[0], Purpose::Dynamic, now), Taken::Waiting, "R50: 35 s later it may be dialled");
-    schedule.ban(nodes[0].node_id(), now);
-    assert_eq!(schedule.add(&nodes[0], Purpose::Persistent, now), Taken::Banned, "R52");
-    assert!(schedule.lift_ban(&id), "R52");
+    assert!(schedule.knows(&id, now), "R51");
+    schedule.useless(&id, now);
+    assert_eq!(schedule.add(&nodes[0], Purpose::Dynamic, now), Taken::Resting, "R51: it shares nothing");
     schedule.peer_accepted(&nodes[2], now);
     assert_eq!(schedule.add(&nodes[2], Purpose::Persistent, now), Taken::Connected, "R51: one connection for an id");
     schedule.check();

@@ -8,7 +8,7 @@ use super::*;
 enum Operation {
     Add(usize, usize),
     Remove(usize),
-    Ban(usize, bool),
+    Useless(usize),
     Connected(usize),
     Failed(usize, bool),
     Accepted(usize),
@@ -23,7 +23,7 @@ fn operation() -> impl Strategy<Value = Operation> {
     prop_oneof![
         8 => (node.clone(), 0..4usize).prop_map(|(node, purpose)| Operation::Add(node, purpose)),
         1 => node.clone().prop_map(Operation::Remove),
-        1 => (node.clone(), any::<bool>()).prop_map(|(node, is_banned)| Operation::Ban(node, is_banned)),
+        1 => node.clone().prop_map(Operation::Useless),
         6 => node.clone().prop_map(Operation::Connected),
         6 => (node.clone(), any::<bool>()).prop_map(|(node, has_answered)| Operation::Failed(node, has_answered)),
         2 => node.clone().prop_map(Operation::Accepted),
@@ -44,10 +44,7 @@ fn apply(schedule: &mut Schedule, operation: Operation, nodes: &[NodeAddr], now:
         Operation::Remove(node) => {
             schedule.remove(&nodes[node].node_id(), *now);
         }
-        Operation::Ban(node, true) => schedule.ban(nodes[node].node_id(), *now),
-        Operation::Ban(node, false) => {
-            schedule.lift_ban(&nodes[node].node_id());
-        }
+        Operation::Useless(node) => schedule.useless(&nodes[node].node_id(), *now),
         Operation::Connected(node) => schedule.dial_connected(&nodes[node].node_id(), &address(9), *now),
         Operation::Failed(node, has_answered) => {
             schedule.dial_failed(&nodes[node].node_id(), has_answered, &nodes[node].addresses, *now);
