@@ -33,8 +33,10 @@ const OTHER_FILES: usize = 40;
 /// Every node runs two protocols, echo and gossip, over each of its connections. The summary tells how long handshakes
 /// and round trips took, and whether every message reached every node exactly once: if not, the exit code is 1.
 ///
-/// Beside them three scenes are played, on connections of their own: three protocols share a link by their weights, a
-/// handler sleeps while another of the same peer answers, and a peer that floods its node is disconnected.
+/// Beside them six scenes are played, on connections of their own: three protocols share a link by their weights, a
+/// handler sleeps while another of the same peer answers, a peer that floods its node is disconnected, a node is killed
+/// and its persistent peers dial it until it is back, a node bans a peer, and a newcomer that knows one node finds the
+/// others by peer exchange.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = AFTER_HELP)]
 pub(crate) struct Args {
@@ -55,15 +57,17 @@ pub(crate) struct Args {
 const AFTER_HELP: &str = "\
 The JSON document has the fields nodes, seconds (how long they talked), connections, handshake_ms, echo (messages, \
 rtt_us), gossip (messages, deliveries, expected_deliveries, spread_ms), bytes_sent, bytes_received, shares (weights, \
-bytes, percent), isolation (before_us, during_us, sleep_ms, waiting), flood (reason, by, pings, others_answered) and \
-errors (an array of strings). Times have the fields p50 and p99, which are null where nothing was measured. A message \
+bytes, percent), isolation (before_us, during_us, sleep_ms, waiting), flood (reason, by, pings, others_answered), \
+comeback (peers, gone_ms, dials, delays_ms, back_ms), ban (reason, by, refusal, refused, others_answered), newcomer \
+(nodes, known, found, connected, asked, found_ms, connected_ms) and errors (an array of strings). Times have the fields p50 and p99, which are null where nothing was measured. A message \
 is expected at every node but the one that published it; its spread ends when the last of them has it. A scene that \
 was cut short, or that failed, is null.
 
 Ctrl-C ends the talk early: what is under way still arrives, and the summary is that of what was done.
 
 Exit codes: 0 every message reached every node exactly once, each protocol had its share of the link within 15 %, the \
-flooding peer alone was disconnected, and nothing failed; 1 otherwise; 2 the command line is wrong.";
+flooding peer alone was disconnected, the killed node had all its peers again, the banned one was refused, the \
+newcomer is connected to all nodes, and nothing failed; 1 otherwise; 2 the command line is wrong.";
 
 pub(crate) async fn run(args: Args) -> ExitCode {
     let done = async {

@@ -41,8 +41,10 @@ fn every_message_reaches_every_node_once() {
     assert_eq!(output.status.code(), Some(0), "R1 R23: {report}");
     assert_eq!(text(&output.stderr), "");
     let names = [
+        "ban",
         "bytes_received",
         "bytes_sent",
+        "comeback",
         "connections",
         "echo",
         "errors",
@@ -50,6 +52,7 @@ fn every_message_reaches_every_node_once() {
         "gossip",
         "handshake_ms",
         "isolation",
+        "newcomer",
         "nodes",
         "seconds",
         "shares",
@@ -108,6 +111,35 @@ fn the_scenes_show_shares_isolation_and_a_flood() {
 }
 
 #[test]
+fn a_killed_node_comes_back_a_banned_one_does_not_and_a_newcomer_finds_all() {
+    let output = run(&["--nodes", "2", "--seconds", "3", "--json"]);
+    let report = document(&output);
+    assert_eq!(output.status.code(), Some(0), "R46 R48 R56: {report}");
+    let number = |value: &Value| value.as_u64().unwrap_or_else(|| panic!("no number: {report}"));
+
+    let comeback = &report["comeback"];
+    assert_eq!(fields(comeback), ["back_ms", "delays_ms", "dials", "gone_ms", "peers"]);
+    let delays: Vec<_> =
+        comeback["delays_ms"].as_array().expect("an array").iter().filter_map(Value::as_array).collect();
+    assert_eq!((delays.len() as u64, number(&comeback["peers"])), (3, 3), "R46: all are back");
+    assert!(number(&comeback["gone_ms"]) >= 750, "{comeback}");
+    assert!(delays.iter().all(|delays| delays.len() >= 2), "R46: dialled in vain while it was gone: {comeback}");
+    assert_eq!(delays.iter().map(|delays| delays.len() as u64).sum::<u64>(), number(&comeback["dials"]));
+
+    let ban = &report["ban"];
+    assert_eq!(fields(ban), ["by", "others_answered", "reason", "refusal", "refused"]);
+    let useless = serde_json::json!({"code": 3, "name": "useless peer"});
+    assert_eq!((&ban["reason"], &ban["refusal"], number(&ban["refused"])), (&useless, &useless, 3));
+    assert!(ban["by"] == "local" && number(&ban["others_answered"]) >= 2, "{ban}");
+
+    let newcomer = &report["newcomer"];
+    assert_eq!(fields(newcomer), ["asked", "connected", "connected_ms", "found", "found_ms", "known", "nodes"]);
+    assert_eq!((number(&newcomer["known"]), number(&newcomer["nodes"])), (1, 6));
+    assert_eq!((number(&newcomer["found"]), number(&newcomer["connected"])), (5, 6), "R56");
+    assert!(number(&newcomer["asked"]) >= 1 && newcomer["found_ms"].as_u64() <= newcomer["connected_ms"].as_u64());
+}
+
+#[test]
 fn the_smallest_network_is_summed_up_for_people() {
     let output = run(&["--nodes", "2", "--seconds", "1", "--seed", "7"]);
     let table = text(&output.stdout);
@@ -115,7 +147,14 @@ fn the_smallest_network_is_summed_up_for_people() {
     assert_eq!(text(&output.stderr), "", "no progress where there is no terminal");
     assert!(table.starts_with("2 nodes, 1 encrypted connection over"), "{table}");
     assert!(table.contains("\nok  ") && table.contains("capmux demo --nodes 2 --seed 7"), "{table}");
-    for section in ["Three protocols fill a link", "A handler sleeps", "A peer floods its node"] {
+    for section in [
+        "Three protocols fill a link",
+        "A handler sleeps",
+        "A peer floods its node",
+        "A node is killed and comes back",
+        "A node bans a peer",
+        "A newcomer knows one of 6 nodes",
+    ] {
         assert!(table.contains(section), "{table}");
     }
     assert!(table.contains("disconnected by its node: breach of protocol (0x02), after"), "{table}");
@@ -172,7 +211,9 @@ fn an_interrupt_ends_with_the_summary_of_what_was_done() {
     assert_eq!(output.status.code(), Some(0), "{report}");
     assert!(report["seconds"].as_u64().expect("a number") < 600);
     assert_eq!(report["gossip"]["deliveries"], report["gossip"]["expected_deliveries"]);
-    assert!(report["flood"].is_null() && report["isolation"].is_null(), "cut short is null: {report}");
+    for scene in ["flood", "isolation", "comeback", "ban"] {
+        assert!(report[scene].is_null(), "cut short is null: {report}");
+    }
     let measured = report["echo"]["messages"].as_u64().expect("a number") > 0;
     assert_eq!(report["echo"]["rtt_us"]["p50"].is_null(), !measured, "what was not measured is null");
 }

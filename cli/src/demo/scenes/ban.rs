@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use capmux::{DisconnectReason, Ending, NodeKey, Party, PeerError, Server};
+use capmux::{DisconnectReason, Event, EventFilter, EventKind, NodeKey, Party, PeerError, Server};
 use tokio::time::{Instant, timeout};
 
 use super::others::Others;
@@ -94,15 +94,21 @@ async fn ban_and_redial(target: &Server, banned: &Server) -> Result<Ban, String>
     Ok(ban)
 }
 
-/// Has the banned node dial again, and returns what it is told.
+/// Has the banned node dial again, and returns what it is told. It has said Hello by then: for a moment it may take the
+/// node for a peer.
 async fn refusal(target: &Server, banned: &Server) -> Result<DisconnectReason, String> {
+    let mut refused = target.events_with(EventFilter::new().kinds([EventKind::Refused]).peer(banned.id()));
     let enode = target.enode().ok_or("the node does not listen")?;
-    let ending: Ending = match banned.dial(&enode).await {
-        Ok(_) => return Err("the banned peer was let in again".to_owned()),
+    let told = match banned.dial(&enode).await {
+        Ok(peer) => peer.closed().await,
         Err(ending) => ending,
     };
-    match (ending.by(), ending.reason(), ending.error()) {
-        (Party::Remote, Some(reason), PeerError::Session(_)) => Ok(reason),
-        _ => Err(format!("the banned peer could not dial again: {ending}")),
+    match refused.recv().await {
+        Some(Event::Refused { ending, .. }) if matches!(ending.error(), PeerError::Banned) => {}
+        other => return Err(format!("the node has not refused the banned one: {other:?}")),
+    }
+    match (told.by(), told.reason()) {
+        (Party::Remote, Some(reason)) => Ok(reason),
+        _ => Err(format!("the banned peer could not dial again: {told}")),
     }
 }

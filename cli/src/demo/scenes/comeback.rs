@@ -3,9 +3,11 @@
 //! At first it has dialled them: whoever has dialled a node leaves it alone for 35 seconds from then on.
 
 use std::net::Ipv4Addr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use capmux::{Backoff, Event, EventStream, FibonacciBackoff, NodeId, NodeKey, Server};
+use capmux::{Backoff, Event, EventStream, FibonacciBackoff, NodeId, NodeKey, Server, ServerBuilder};
 use tokio::net::TcpSocket;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -18,7 +20,7 @@ pub(in crate::demo) const PEERS: usize = 3;
 /// Listeners, the one of the port that is kept, and both ends of connections.
 pub(super) const FILES: usize = 2 + 3 * PEERS;
 
-/// How long it is gone at most.
+/// How long it is gone at most, but for peers that have not dialled it in vain by then: on a busy machine.
 const GONE: Duration = Duration::from_secs(2);
 
 /// How the peers came back.
@@ -67,7 +69,7 @@ fn most_dials(time: Duration) -> usize {
 
 pub(super) async fn play(mut cue: Cue, line: Line) -> Outcome<Comeback> {
     let key = NodeKey::random();
-    let node = start("comer", 0, Server::builder(key.clone())).await?;
+    let node = start("comer", 0, builder(key.clone())).await?;
     let peers = persistent_peers(&node).await?;
     line.write(format!("{PEERS} persistent peers"));
     let played =
@@ -78,12 +80,16 @@ pub(super) async fn play(mut cue: Cue, line: Line) -> Outcome<Comeback> {
     played?.map_or(Ok(None), Comeback::judge)
 }
 
+fn builder(key: NodeKey) -> ServerBuilder {
+    Server::builder(key).protocol(capmux_echo::protocol())
+}
+
 /// Nodes that the node has dialled, and that keep it as a persistent peer from then on.
 async fn persistent_peers(node: &Server) -> Result<Vec<Server>, String> {
     let enode = node.enode().ok_or("the node does not listen")?;
     let mut peers = Vec::new();
     for _ in 0..PEERS {
-        let builder = Server::builder(NodeKey::random()).backoff(FibonacciBackoff::default());
+        let builder = builder(NodeKey::random()).backoff(FibonacciBackoff::default());
         let peer = start("keeper", 0, builder).await?;
         connect(node, &peer).await?;
         peer.add_peer(&enode).map_err(|error| format!("the node cannot be a persistent peer: {error}"))?;
@@ -97,19 +103,22 @@ async fn restart(cue: &mut Cue, line: &Line, key: NodeKey, node: Server, peers: 
     let port = node.local_addr().ok_or("the node does not listen")?.port();
     let mut watched = JoinSet::new();
     let killed = Instant::now();
+    let in_vain = Arc::<AtomicUsize>::default();
     for (number, peer) in peers.iter().enumerate() {
-        let (events, id) = (peer.events(), node.id());
-        watched.spawn(async move { (number, watch(events, id, killed).await) });
+        let (events, id, in_vain) = (peer.events(), node.id(), in_vain.clone());
+        watched.spawn(async move { (number, watch(events, id, killed, &in_vain).await) });
     }
     node.abort().await;
     let kept = keep(port);
     line.write("killed, and not back yet".to_owned());
-    let is_going_on = cue.wait_until(killed + GONE.min((cue.end - cue.start) / 4)).await;
+    let all_have_dialled = || in_vain.load(Ordering::Relaxed) == PEERS;
+    let is_going_on = cue.wait_until(killed + GONE.min((cue.end - cue.start) / 4)).await
+        && cue.wait_for("the persistent peers of a node that is gone dial it", all_have_dialled).await?;
     drop(kept);
     if !is_going_on {
         return Ok(None);
     }
-    let node = start("comer", port, Server::builder(key)).await?;
+    let node = start("comer", port, builder(key)).await?;
     let back = Instant::now();
     let (gone, are_back) = (back - killed, || node.peers().len() == PEERS);
     if !cue.wait_for("the persistent peers of a node that has come back are there again", are_back).await? {
@@ -135,14 +144,17 @@ fn keep(port: u16) -> Option<TcpSocket> {
     Some(socket)
 }
 
-/// The times between the dials to a node, until one leads to it.
-async fn watch(mut events: EventStream, id: NodeId, killed: Instant) -> Vec<Duration> {
+/// The times between the dials to a node, until one leads to it. The first that does not is counted.
+async fn watch(mut events: EventStream, id: NodeId, killed: Instant, in_vain: &AtomicUsize) -> Vec<Duration> {
     let (mut last, mut delays) = (killed, Vec::new());
     while let Some(event) = events.recv().await {
         let is_back = matches!(&event, Event::Added { .. });
         let is_dial = is_back || matches!(&event, Event::DialFailed { .. });
         if event.peer_id() == Some(id) && is_dial {
             let now = Instant::now();
+            if delays.is_empty() {
+                in_vain.fetch_add(1, Ordering::Relaxed);
+            }
             delays.push(now - last);
             last = now;
             if is_back {
