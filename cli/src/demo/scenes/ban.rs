@@ -64,16 +64,12 @@ impl Ban {
     }
 
     fn judge(self) -> Outcome<Self> {
-        match self {
-            Self { reason: DisconnectReason::UselessPeer, by: Party::Local, refusal, refused: REDIALS, .. }
-                if refusal == DisconnectReason::UselessPeer =>
-            {
-                Ok(Some(self))
-            }
-            Self { reason, by, refusal, refused, .. } => Err(format!(
-                "the banned peer was disconnected by {by}: {reason}, and then refused {refused} times: {refusal}"
-            )),
+        let Self { reason, by, refusal, refused, .. } = self;
+        let useless = DisconnectReason::UselessPeer;
+        if (reason, by, refusal, refused) == (useless, Party::Local, useless, REDIALS) {
+            return Ok(Some(self));
         }
+        Err(format!("the banned peer was disconnected by {by}: {reason}, and then refused {refused} times: {refusal}"))
     }
 }
 
