@@ -327,8 +327,8 @@ async fn peers_come_and_go() {
     let client = start(listening().client_id("client").protocol(echo())).await;
     let (mut at_server, mut at_client) = (server.events(), client.events());
     assert!(server.peers().is_empty() && server.peer(&client.id()).is_none());
-    client.add_peer(&enode(&server)).unwrap();
-    assert_eq!(client.add_peer(&enode(&client)), Err(NotAdded::Own), "R52");
+    client.add_peer(enode(&server)).unwrap();
+    assert_eq!(client.add_peer(enode(&client)), Err(NotAdded::Own), "R52");
     let (inbound, outbound) = (added(&mut at_server).await, added(&mut at_client).await);
 
     assert_eq!((inbound.id(), inbound.direction()), (client.id(), Direction::Inbound), "R52");
