@@ -54,7 +54,11 @@ async fn who_is_refused_and_which_dial_failed_is_told() {
     let closed = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let nobody = Enode::new(NodeKey::random().public_key(), closed.local_addr().unwrap());
     drop(closed);
-    let mut node = Node::start(&["--protocol", "echo", "--jsonl", "--peer", &nobody.to_string()]).await;
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("node.toml");
+    std::fs::write(&config, "[dialling]\nbackoff_first = '1h'\nbackoff_max = '1h'\n").unwrap();
+    let args = ["--protocol", "echo", "--jsonl", "--config", config.to_str().unwrap(), "--peer", &nobody.to_string()];
+    let mut node = Node::start(&args).await;
     let failed = node.event("dial_failed").await;
     assert_eq!(failed["peer"], nobody.node_id().to_string());
     assert_eq!(failed["remote_addr"], format!("127.0.0.1:{}", nobody.tcp_port));
