@@ -207,7 +207,9 @@ fn end_of_ban(now: SystemTime, time: Duration) -> SystemTime {
 impl Shared {
     /// Makes the nodes of the settings known to those who decide about dials.
     pub(super) fn introduce(&self, nodes: &Nodes) {
-        self.set_local_address(self.local_address.lock().unwrap_or_else(PoisonError::into_inner).clone());
+        // Not held any longer: it is locked again below.
+        let address = self.local_address.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        self.set_local_address(address);
         for node in &nodes.persistent {
             self.dialler.add(node, Purpose::Persistent);
             self.flag(node, Flags::PERSISTENT, true);
