@@ -189,6 +189,7 @@ async fn serve(seats: Arc<Seats>, peer: Peer, channel: Channel) -> Result<(), Bo
     let (sender, receiver) = channel.split();
     let _arrival = seats.arrive(peer, receiver);
     tokio::select! {
+        biased;
         () = sender.closed() => {}
         () = seats.closed() => {}
     }

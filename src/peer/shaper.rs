@@ -140,6 +140,7 @@ impl Shaper {
             changed.as_mut().enable();
             let Some(turn) = self.place(bytes, Instant::now()) else { return };
             tokio::select! {
+                biased;
                 () = sleep_until(turn) => return,
                 () = changed => {}
             }

@@ -5,7 +5,7 @@ use std::fmt;
 use std::pin::Pin;
 use std::time::Duration;
 
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until};
 use tokio_stream::{Stream, StreamExt};
 
 use super::schedule::{Purpose, Taken};
@@ -19,8 +19,15 @@ const PAUSES: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Dura
 /// How long a node has no peer, though it knows nodes, until it dials bootnodes.
 const GRACE: Duration = Duration::from_secs(20);
 
+/// How long the stream of candidates is left alone after one that was of no use: it may never end, and have no others.
+const BREATHER: Duration = Duration::from_millis(100);
+
 /// How often a node of the book is dialled just to learn whether it is there.
 const FEELER: Duration = Duration::from_secs(120);
+
+/// How often one of the outbound peers makes room for another node, when all places are taken. Without it, the parts of a
+/// network that were parted for long would stay parted: nobody would have a place left for those on the other side.
+const ROTATION: Duration = Duration::from_secs(300);
 
 /// Nodes from elsewhere; see [`ServerBuilder::candidates`](crate::ServerBuilder::candidates).
 pub(super) struct CandidateStream(Pin<Box<dyn Stream<Item = NodeAddr> + Send>>);
@@ -41,6 +48,8 @@ impl fmt::Debug for CandidateStream {
 pub(super) struct Candidates {
     bootnodes: Vec<NodeAddr>,
     stream: Option<CandidateStream>,
+    /// When the stream is asked next.
+    next_candidate: Instant,
     random: fastrand::Rng,
     /// When the book is looked at next, and how long after that again.
     next: Instant,
@@ -48,6 +57,7 @@ pub(super) struct Candidates {
     /// Since when there is no peer.
     alone_since: Option<Instant>,
     next_feeler: Instant,
+    next_rotation: Instant,
     changes: u64,
 }
 
@@ -57,11 +67,13 @@ impl Candidates {
         Self {
             bootnodes,
             stream,
+            next_candidate: now,
             random,
             next: now,
             pause: *PAUSES.start(),
             alone_since: Some(now),
             next_feeler: now + FEELER,
+            next_rotation: now + ROTATION,
             changes: 0,
         }
     }
@@ -72,6 +84,7 @@ impl Candidates {
     /// No node is lost.
     pub(super) async fn next(&mut self) -> NodeAddr {
         if let Some(CandidateStream(stream)) = &mut self.stream {
+            sleep_until(self.next_candidate).await;
             if let Some(node) = stream.next().await {
                 return node;
             }
@@ -83,9 +96,16 @@ impl Candidates {
     /// Takes a node of the stream.
     pub(super) fn take(&mut self, shared: &Shared, node: &NodeAddr) {
         let offered = shared.book.with(|book, now| book.offer(node, &Source::Service("candidates".into()), now));
-        match offered {
-            Ok(()) => drop(shared.dialler.add(node, Purpose::Dynamic)),
-            Err(refusal) => tracing::debug!(%node, "a candidate is of no use: {refusal}"),
+        let is_known = shared.dialler.knows(&node.node_id());
+        let is_taken = match offered {
+            Ok(()) => shared.dialler.add(node, Purpose::Dynamic) == Taken::Waiting && !is_known,
+            Err(refusal) => {
+                tracing::debug!(%node, "a candidate is of no use: {refusal}");
+                false
+            }
+        };
+        if !is_taken {
+            self.next_candidate = Instant::now() + BREATHER;
         }
     }
 
@@ -97,9 +117,10 @@ impl Candidates {
         let (now, is_alone) = (Instant::now(), shared.peers.is_empty());
         self.alone_since = is_alone.then(|| self.alone_since.unwrap_or(now));
         self.feel(shared, now);
+        self.rotate(shared, now);
         let wanted = if shared.peers.has_place() { shared.dialler.wanted() } else { 0 };
         if wanted == 0 {
-            return Some(self.next_feeler);
+            return Some(self.next_feeler.min(self.next_rotation));
         }
         let changes = shared.book.with(|book, _| book.changes());
         if std::mem::replace(&mut self.changes, changes) != changes {
@@ -111,7 +132,7 @@ impl Candidates {
             self.pause = if found { *PAUSES.start() } else { (self.pause * 2).min(*PAUSES.end()) };
             self.next = now + self.pause;
         }
-        Some(self.next.min(self.next_feeler))
+        Some(self.next.min(self.next_feeler).min(self.next_rotation))
     }
 
     /// Whether there was a node to dial.
@@ -126,11 +147,23 @@ impl Candidates {
         let has_waited = self.alone_since.is_some_and(|since| now - since >= GRACE);
         if self.alone_since.is_some() && (!found || has_waited) {
             self.random.shuffle(&mut self.bootnodes);
-            for node in &self.bootnodes {
+            // One that waits already is no news.
+            for node in self.bootnodes.iter().filter(|node| is_free(&node.node_id())) {
                 found |= shared.dialler.add(node, Purpose::Dynamic) == Taken::Waiting;
             }
         }
         found
+    }
+
+    fn rotate(&mut self, shared: &Shared, now: Instant) {
+        if now < self.next_rotation {
+            return;
+        }
+        // Not all nodes at the same time.
+        self.next_rotation = now + ROTATION.mul_f64(0.75 + 0.5 * self.random.f64());
+        if shared.peers.has_place() {
+            shared.dialler.rotate();
+        }
     }
 
     /// Has a node that was never connected dialled now and then, so that the book knows some that work.

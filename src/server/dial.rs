@@ -45,8 +45,22 @@ impl Underway {
                 let _ = book.offer(&dial.node, &Source::Local, now);
             }
             book.connected(&dial.id, Some(address), now);
+            if peer.is_none() {
+                book.disconnected(&dial.id, now);
+            }
         });
         self.shared.dialler.dial_connected(&dial.id, address, peer);
+        if let Some(peer) = peer.filter(|_| dial.purpose == Purpose::Dynamic) {
+            self.make_room(peer);
+        }
+    }
+
+    /// A peer that was dialled though all places were taken takes the place of the youngest: what has lasted stays.
+    fn make_room(&self, newcomer: &Peer) {
+        let surplus = self.shared.dialler.surplus();
+        if let Some(youngest) = self.shared.peers.youngest(&surplus, newcomer) {
+            youngest.disconnect(DisconnectReason::TooManyPeers);
+        }
     }
 
     fn failed(&mut self, ending: Ending) {

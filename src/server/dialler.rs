@@ -68,6 +68,16 @@ impl Dialler {
         self.lock().schedule.poll(now())
     }
 
+    /// Has one more dynamic node dialled than there are places, if all are taken.
+    pub(super) fn rotate(&self) {
+        self.change(|state, _| state.schedule.rotate());
+    }
+
+    /// The dynamic outbound peers, if they are more than there are places.
+    pub(super) fn surplus(&self) -> Vec<NodeId> {
+        self.lock().schedule.surplus()
+    }
+
     /// How many further dynamic candidates would be of use.
     pub(super) fn wanted(&self) -> usize {
         self.lock().schedule.wanted(now())

@@ -176,6 +176,13 @@ impl PeerSet {
         self.lock().peers.get(id).map(|member| member.peer.clone())
     }
 
+    /// The one of these peers that was added last, but for one.
+    pub(super) fn youngest(&self, ids: &[NodeId], except: &Peer) -> Option<Peer> {
+        let state = self.lock();
+        let members = ids.iter().filter_map(|id| state.peers.get(id)).filter(|member| member.peer != *except);
+        members.max_by_key(|member| member.order).map(|member| member.peer.clone())
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.lock().peers.is_empty()
     }

@@ -122,6 +122,8 @@ pub(crate) struct Schedule {
     history: History,
     /// When the next dial may begin that nobody has asked for.
     next_start: Option<Instant>,
+    /// Whether one node may be dialled above the limit of outbound peers, to take the place of another.
+    is_rotating: bool,
 }
 
 impl Schedule {
@@ -138,6 +140,7 @@ impl Schedule {
             persistent: 0,
             history: History::default(),
             next_start: None,
+            is_rotating: false,
         }
     }
 
@@ -159,7 +162,7 @@ impl Schedule {
 
     /// How many further dynamic candidates would be of use now.
     pub(crate) fn wanted(&self, now: Instant) -> usize {
-        let free = self.limits.outbound.saturating_sub(self.outbound);
+        let free = self.places().saturating_sub(self.outbound);
         let useful = free.saturating_mul(CANDIDATES_PER_PLACE).min(self.limits.waiting);
         let soon = after(now, SHORTEST);
         let ready = self.queues[Purpose::Dynamic as usize].iter().take(useful).take_while(|(due, _)| *due <= soon);

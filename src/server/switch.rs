@@ -61,7 +61,7 @@ impl Switch {
                 Some(command) = self.commands.recv() => self.obey(command),
                 () = shared.dialler.changed() => {}
                 () = until(wake) => {}
-                node = self.candidates.next(), if shared.dialler.wanted() > 0 => self.candidates.take(&shared, &node),
+                node = self.candidates.next(), if shared.dialler.wanted() > 0 && shared.peers.has_place() => self.candidates.take(&shared, &node),
                 () = self.saver.run(&shared) => {}
                 accepted = accept(self.listener.as_mut(), not_before) => match accepted {
                     Ok((stream, endpoints)) => self.accepted(stream, endpoints),
@@ -90,6 +90,7 @@ impl Switch {
         let saved = self.saver.last(&self.shared);
         let ended = async { while self.connections.join_next().await.is_some() {} };
         tokio::select! {
+            biased;
             _ = async { tokio::join!(ended, saved) } => return,
             () = late => {}
         }

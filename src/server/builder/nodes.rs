@@ -102,6 +102,10 @@ impl ServerBuilder {
 
     /// The most peers at a time that this node has dialled of its own accord. Default: a third of `max_peers`, and 1 at
     /// least; at most `max_peers`. What the application dials is not limited by it.
+    ///
+    /// When all these places are taken, and there are two at least, the youngest of these peers makes room for another node
+    /// every five minutes or so, once that one is a peer: otherwise the parts of a network that were parted for long would
+    /// have no place left for each other. It is told [`TooManyPeers`](crate::DisconnectReason::TooManyPeers).
     pub fn max_outbound(mut self, peers: usize) -> Self {
         self.limits.outbound = Some(peers);
         self

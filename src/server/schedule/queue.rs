@@ -7,6 +7,19 @@ use super::{Dial, MAX_FEELERS, PACE, Purpose, Schedule, Taken};
 use crate::node::{NodeAddr, NodeId};
 
 impl Schedule {
+    /// Has one more dynamic node dialled than there are places, if all are taken. When it becomes a peer, one of
+    /// [`Schedule::surplus`] has to leave.
+    pub(in crate::server) fn rotate(&mut self) {
+        self.is_rotating = self.limits.outbound > 1 && self.outbound == self.limits.outbound;
+    }
+
+    /// The dynamic outbound peers, if they are more than there are places.
+    pub(in crate::server) fn surplus(&self) -> Vec<NodeId> {
+        let holds_place = |node: &Node| node.has_place && node.peer.is_some();
+        let peers: Vec<NodeId> = self.nodes.iter().filter(|(_, node)| holds_place(node)).map(|(id, _)| *id).collect();
+        if peers.len() > self.limits.outbound { peers } else { Vec::new() }
+    }
+
     /// Whether a node may be taken on.
     pub(super) fn admit(&self, id: &NodeId, purpose: Purpose, now: Instant) -> Result<(), Taken> {
         let known = self.nodes.get(id);
@@ -37,7 +50,7 @@ impl Schedule {
         for purpose in Purpose::ALL {
             let has_room = match purpose {
                 Purpose::Asked | Purpose::Persistent => true,
-                Purpose::Dynamic => self.outbound < self.limits.outbound,
+                Purpose::Dynamic => self.outbound < self.places(),
                 Purpose::Feeler => self.dialling[purpose as usize] < MAX_FEELERS,
             };
             let Some((due, _)) = self.queues[purpose as usize].first().filter(|_| has_room) else { continue };
@@ -56,12 +69,19 @@ impl Schedule {
         node.due = None;
         node.dialling = Some(purpose);
         node.has_place = node.is_dialled_into_a_place();
+        // This is the one above the limit.
+        self.is_rotating &= !(node.has_place && self.outbound >= self.limits.outbound);
         let dial = Dial { id, node: node.addr(), purpose };
         self.put(id, node, now);
         if purpose != Purpose::Asked {
             self.next_start = Some(now + PACE.mul_f64(self.random.f64()));
         }
         Some(dial)
+    }
+
+    /// The places of dynamic outbound peers.
+    pub(super) fn places(&self) -> usize {
+        self.limits.outbound.saturating_add(usize::from(self.is_rotating))
     }
 
     /// Takes a node out, with all that is counted for it.

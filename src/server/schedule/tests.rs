@@ -325,3 +325,30 @@ fn candidates_are_bounded_and_those_that_answer_least_make_room() {
     assert_eq!(schedule.nodes.len(), 8, "R51: of one that has failed");
     schedule.check();
 }
+
+#[test]
+fn one_node_more_than_there_are_places_is_dialled_when_they_go_round() {
+    let (mut schedule, mut now) = (schedule(DialLimits { outbound: 2, ..DialLimits::default() }, 1), Instant::now());
+    let nodes = nodes(5);
+    for node in &nodes {
+        schedule.add(node, Purpose::Dynamic, now);
+    }
+    let connect = |schedule: &mut Schedule, dials: &[Dial], now| {
+        for dial in dials {
+            schedule.dial_connected(&dial.id, &dial.node.addresses[0], now);
+        }
+    };
+    let dials = schedule.dials_within(&mut now, SECOND);
+    assert_eq!(dials.len(), 2, "the limit");
+    connect(&mut schedule, &dials, now);
+    assert!(schedule.surplus().is_empty() && schedule.wanted(now) == 0);
+    schedule.rotate();
+    let more = schedule.dials_within(&mut now, SECOND);
+    assert_eq!(more.len(), 1, "one above the limit, and not another");
+    connect(&mut schedule, &more, now);
+    assert_eq!(schedule.surplus().len(), 3, "one of these has to leave");
+    schedule.peer_dropped(&dials[0].id, 2 * STABLE, Loss::Ended, now);
+    assert!(schedule.surplus().is_empty());
+    assert!(schedule.dials_within(&mut now, SECOND).is_empty(), "there is no place for another");
+    schedule.check();
+}

@@ -1,0 +1,193 @@
+//! Whom a server dials of its own accord, and whom it keeps, in a simulated network.
+
+mod support;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, SystemTime};
+
+use capmux::book::{AddressBook, SharedBook, Source, State};
+use capmux::testing::{Network, node};
+use capmux::{Address, Event, EventKind, EventStream, NodeAddr, Server, ServerBuilder};
+use support::{added, settle, sink, start};
+use tokio::time::{Instant, sleep, timeout};
+use tokio_stream::Stream;
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// A book whose clock is that of the test.
+fn book() -> SharedBook {
+    shared(AddressBook::new(100, [7; 16]))
+}
+
+fn shared(book: AddressBook) -> SharedBook {
+    let begin = Instant::now();
+    SharedBook::with_clock(book, move || SystemTime::UNIX_EPOCH + Duration::from_secs(1_780_000_000) + begin.elapsed())
+}
+
+fn at(network: &Network, host: &str) -> ServerBuilder {
+    let host = network.host(host);
+    node().protocol(sink("aaa", 1)).listen_on(host.address()).transport(host).seed(1)
+}
+
+fn addr(server: &Server) -> NodeAddr {
+    server.node_addr().expect("it listens")
+}
+
+/// The next event of this kind, however long it takes.
+async fn next(events: &mut EventStream, kind: EventKind) -> Event {
+    loop {
+        let event = events.recv().await.expect("the server is there");
+        if event.kind() == kind {
+            return event;
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_feeler_leaves_after_hello_and_the_book_knows_that_the_node_works() {
+    let network = Network::new(1);
+    let found = start(at(&network, "8.8.8.8")).await;
+    let book = book();
+    book.with(|book, now| book.offer(&addr(&found), &Source::Local, now)).unwrap();
+    let server = start(at(&network, "9.9.9.9").max_outbound(0).address_book(book.clone())).await;
+    let mut events = found.events();
+    timeout(3 * MINUTE, next(&mut events, EventKind::Dropped)).await.expect("R53: it is looked at");
+    settle().await;
+    let known = book.with(|book, now| book.find(&found.id(), now)).expect("it stays in the book");
+    assert_eq!((known.state, known.connections), (State::Tried, 1), "R53: it works, and is not connected");
+    assert!(server.peers().is_empty(), "R53");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_banned_persistent_node_is_dialled_again_when_the_ban_ends() {
+    let network = Network::new(1);
+    let other = start(at(&network, "8.8.8.8")).await;
+    let server = start(at(&network, "9.9.9.9").persistent(addr(&other)).address_book(book())).await;
+    let mut events = server.events();
+    let peer = added(&mut events).await;
+    server.ban(peer.id(), 10 * MINUTE).expect("it is a peer");
+    next(&mut events, EventKind::Dropped).await;
+    let is_early = timeout(9 * MINUTE, next(&mut events, EventKind::Added)).await.is_ok();
+    assert!(!is_early && other.peers().is_empty(), "R54: no connection during the ban");
+    let again = timeout(12 * MINUTE, next(&mut events, EventKind::Added)).await;
+    assert!(again.is_ok(), "R54: the ban has ended, and R46: it is still persistent");
+}
+
+#[tokio::test(start_paused = true)]
+async fn those_that_were_peers_in_the_last_run_are_dialled_first() {
+    let network = Network::new(1);
+    let mut others = Vec::new();
+    let known = book();
+    for number in 1..=20 {
+        let other = start(at(&network, &format!("{}.8.8.8", 20 + number))).await;
+        known.with(|book, now| book.offer(&addr(&other), &Source::Local, now)).unwrap();
+        others.push(other);
+    }
+    known.with(|book, now| book.connected(&others[13].id(), None, now));
+    let saved = AddressBook::from_json(&known.snapshot().to_json(), 100).unwrap();
+    let server = start(at(&network, "9.9.9.9").max_outbound(1).address_book(shared(saved.book))).await;
+    let mut events = server.events();
+    assert_eq!(added(&mut events).await.id(), others[13].id(), "R55");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_listens_elsewhere_keeps_its_peers() {
+    let network = Network::new(1);
+    let server = start(at(&network, "8.8.8.8")).await;
+    let (early, late) = (start(at(&network, "9.9.9.9")).await, start(at(&network, "11.11.11.11")).await);
+    let old = addr(&server);
+    let peer = early.dial(old.clone()).await.unwrap();
+    let new: Address = "8.8.8.8:4000".parse().unwrap();
+    assert_eq!(server.set_listen(Some(new.clone())).await.unwrap(), Some(new.clone()), "R67");
+    assert!(late.dial(old.clone()).await.is_err(), "R67: nobody listens there any more");
+    late.dial(addr(&server)).await.expect("R67: it listens here");
+    assert_eq!(server.set_listen(None).await.unwrap(), None, "R67");
+    assert!(peer.ending().is_none() && server.peers().len() == 2, "R67: peers stay");
+    assert_eq!(server.local_address(), None, "R67");
+}
+
+/// Counts what is taken.
+fn counted(nodes: impl Iterator<Item = NodeAddr> + Send + 'static) -> (impl Stream<Item = NodeAddr>, Arc<AtomicUsize>) {
+    let taken = Arc::new(AtomicUsize::new(0));
+    let count = taken.clone();
+    (tokio_stream::iter(nodes.inspect(move |_| _ = count.fetch_add(1, Ordering::Relaxed))), taken)
+}
+
+#[tokio::test(start_paused = true)]
+async fn candidates_are_taken_only_while_there_are_places() {
+    let network = Network::new(1);
+    let mut others = Vec::new();
+    for number in 0..20 {
+        others.push(start(at(&network, &format!("{}.8.8.8", 20 + number))).await);
+    }
+    let nodes: Vec<_> = others.iter().map(addr).collect();
+    let (candidates, taken) = counted(nodes.into_iter());
+    let server = start(at(&network, "9.9.9.9").max_outbound(3).candidates(candidates)).await;
+    sleep(MINUTE).await;
+    assert_eq!(server.peers().len(), 3, "R57: all places are taken");
+    let taken = taken.load(Ordering::Relaxed);
+    assert!(taken <= 9, "R57: {taken} candidates were taken for three places");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_says_the_same_for_ever_does_not_keep_the_server_busy() {
+    let network = Network::new(1);
+    let (other, gone) = (start(at(&network, "8.8.8.8")).await, start(at(&network, "7.7.7.7")).await);
+    let dead = addr(&gone);
+    drop(gone);
+    let (candidates, taken) = counted(std::iter::repeat(dead));
+    let server = start(at(&network, "9.9.9.9").candidates(candidates)).await;
+    other.dial(addr(&server)).await.expect("R51: the server accepts meanwhile");
+    sleep(MINUTE).await;
+    let taken = taken.load(Ordering::Relaxed);
+    assert!(taken <= 700, "R51: {taken} candidates in a minute");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_with_several_addresses_is_found_at_the_one_that_works() {
+    let network = Network::new(1);
+    let other = start(at(&network, "8.8.8.8")).await;
+    let mut addresses: Vec<Address> = vec!["7.7.7.7:30303".parse().unwrap(), "6.6.6.6:30303".parse().unwrap()];
+    addresses.extend(addr(&other).addresses);
+    let node = NodeAddr::new(addr(&other).public_key, addresses);
+    let server = start(at(&network, "9.9.9.9").persistent(node).address_book(book())).await;
+    let mut events = server.events();
+    added(&mut events).await;
+    let known = server.book().with(|book, now| book.find(&other.id(), now)).unwrap();
+    assert_eq!(known.node.addresses.first(), other.local_address().as_ref(), "R59: what has worked is first");
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_asks_for_a_node_that_is_being_dialled_waits_for_that_dial() {
+    let network = Network::new(1);
+    network.set_latency(Duration::from_millis(100), Duration::ZERO);
+    let other = start(at(&network, "8.8.8.8")).await;
+    let server = start(at(&network, "9.9.9.9")).await;
+    let (one, two) = tokio::join!(server.dial(addr(&other)), server.dial(addr(&other)));
+    assert_eq!(one.unwrap(), two.unwrap(), "R45");
+    assert_eq!(network.connections(), 1, "R45");
+    let nobody = NodeAddr::new(capmux::NodeKey::random().public_key(), addr(&other).addresses);
+    let (one, two) = tokio::join!(server.dial(nobody.clone()), server.dial(nobody));
+    assert!(one.is_err() && two.is_err(), "R45: both learn that it failed");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_youngest_outbound_peer_makes_room_now_and_then_and_there_are_never_more_for_long() {
+    let network = Network::new(1);
+    let (mut others, book) = (Vec::new(), book());
+    for number in 0..8 {
+        let other = start(at(&network, &format!("{}.8.8.8", 20 + number))).await;
+        book.with(|book, now| book.offer(&addr(&other), &Source::Local, now)).unwrap();
+        others.push(other);
+    }
+    let server = start(at(&network, "9.9.9.9").max_outbound(3).address_book(book)).await;
+    sleep(MINUTE).await;
+    let first: Vec<_> = server.peers().iter().map(capmux::Peer::id).collect();
+    sleep(60 * MINUTE).await;
+    let last: Vec<_> = server.peers().iter().map(capmux::Peer::id).collect();
+    assert_eq!(last.len(), 3, "the limit holds");
+    let stayed = last.iter().filter(|id| first.contains(id)).count();
+    assert!(stayed >= 2, "what has lasted stays");
+    assert!(others.iter().filter(|other| other.traffic().bytes_received > 0).count() > 3, "one place goes round");
+}
