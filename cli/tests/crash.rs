@@ -122,7 +122,7 @@ async fn a_node_that_is_killed_while_it_writes_its_book_starts_again_with_the_la
             0 => sleep(Duration::from_micros(random.u64(0..250_000))).await,
             _ => {
                 restless.writes().await;
-                sleep(Duration::from_micros(random.u64(0..2_000))).await;
+                sleep(Duration::from_micros(random.u64(0..500))).await;
             }
         }
         let (stdout, stderr) = node.crash().await;
