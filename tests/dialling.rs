@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
 
 use capmux::book::{AddressBook, SharedBook, Source, State};
-use capmux::testing::{Network, node};
+use capmux::testing::{Network, manual, node};
 use capmux::{Address, Event, EventKind, EventStream, NodeAddr, Server, ServerBuilder};
 use support::{added, settle, sink, start};
 use tokio::time::{Instant, sleep, timeout};
@@ -84,7 +84,8 @@ async fn those_that_were_peers_in_the_last_run_are_dialled_first() {
         known.with(|book, now| book.offer(&addr(&other), &Source::Local, now)).unwrap();
         others.push(other);
     }
-    known.with(|book, now| book.connected(&others[13].id(), None, now));
+    let dialled = addr(&others[13]).addresses.remove(0);
+    known.with(|book, now| book.connected(&others[13].id(), Some(&dialled), now));
     let saved = AddressBook::from_json(&known.snapshot().to_json(), 100).unwrap();
     let server = start(at(&network, "9.9.9.9").max_outbound(1).address_book(shared(saved.book))).await;
     let mut events = server.events();
@@ -190,4 +191,40 @@ async fn the_youngest_outbound_peer_makes_room_now_and_then_and_there_are_never_
     let stayed = last.iter().filter(|id| first.contains(id)).count();
     assert!(stayed >= 2, "what has lasted stays");
     assert!(others.iter().filter(|other| other.traffic().bytes_received > 0).count() > 3, "one place goes round");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_rate_changes_for_the_peers_there_are_and_those_that_come() {
+    let network = Network::new(1);
+    let (own, mut opened) = manual("test", 1, 1);
+    let server =
+        start(node().protocol(own).listen_on(network.host("8.8.8.8").address()).transport(network.host("8.8.8.8")))
+            .await;
+    let limit = capmux::RateLimit::new(10, 1).unwrap();
+    let unknown = server.set_rate_limit("test", 2, limit).unwrap_err();
+    assert_eq!((unknown.name.as_str(), unknown.version), ("test", 2), "R67");
+    let mut took = Vec::new();
+    for (number, limit) in [None, Some(limit), Some(limit), None].into_iter().enumerate() {
+        let (theirs, mut at_other) = manual("test", 1, 1);
+        let host = network.host(&format!("9.9.9.{number}"));
+        let other = start(node().protocol(theirs).transport(host)).await;
+        let before = number % 2 == 1;
+        if before {
+            server.set_rate_limit("test", 1, limit).unwrap();
+        }
+        other.dial(addr(&server)).await.unwrap();
+        let ((_, mut channel), (_, sender)) = (opened.next().await, at_other.next().await);
+        if !before {
+            server.set_rate_limit("test", 1, limit).unwrap();
+        }
+        let since = tokio::time::Instant::now();
+        for _ in 0..50 {
+            sender.send(0, "").await.unwrap();
+        }
+        for _ in 0..50 {
+            channel.recv().await.unwrap();
+        }
+        took.push(since.elapsed() > Duration::from_secs(4));
+    }
+    assert_eq!(took, [false, true, true, false], "R67: fifty messages take five seconds at ten a second");
 }

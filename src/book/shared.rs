@@ -4,6 +4,8 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
+use tokio::sync::Notify;
+
 use super::AddressBook;
 
 /// An address book that several parts of a program use. Clones are the same book.
@@ -13,6 +15,7 @@ use super::AddressBook;
 pub struct SharedBook {
     book: Arc<Mutex<AddressBook>>,
     clock: Arc<dyn Fn() -> SystemTime + Send + Sync>,
+    changed: Arc<Notify>,
 }
 
 impl SharedBook {
@@ -24,7 +27,7 @@ impl SharedBook {
     /// Shares a book that goes by another clock than that of the system: in simulations. The clock is
     /// asked while others wait.
     pub fn with_clock(book: AddressBook, clock: impl Fn() -> SystemTime + Send + Sync + 'static) -> Self {
-        Self { book: Arc::new(Mutex::new(book)), clock: Arc::new(clock) }
+        Self { book: Arc::new(Mutex::new(book)), clock: Arc::new(clock), changed: Arc::default() }
     }
 
     /// Calls a function with the book and the time. Everybody else waits for it: it must be short, and must not use this
@@ -33,7 +36,20 @@ impl SharedBook {
         let mut book = self.lock();
         // Who waits for the book must not come with an earlier time than who had it before.
         let now = (self.clock)();
-        function(&mut book, now)
+        let before = book.changes();
+        let returned = function(&mut book, now);
+        if book.changes() != before {
+            self.changed.notify_one();
+        }
+        returned
+    }
+
+    /// Waits until the book has changed since this was last waited for. One at a time can wait.
+    ///
+    /// # Cancel safety
+    /// No change is overlooked.
+    pub(crate) async fn changed(&self) {
+        self.changed.notified().await;
     }
 
     /// A copy of this moment, to be saved or searched without holding up anybody.

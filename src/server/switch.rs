@@ -60,6 +60,7 @@ impl Switch {
                 }
                 Some(command) = self.commands.recv() => self.obey(command),
                 () = shared.dialler.changed() => {}
+                () = shared.book.changed(), if shared.keeps_book => {}
                 () = until(wake) => {}
                 node = self.candidates.next(), if shared.dialler.wanted() > 0 && shared.peers.has_place() => self.candidates.take(&shared, &node),
                 () = self.saver.run(&shared) => {}
