@@ -8,7 +8,9 @@ use std::time::{Duration, SystemTime};
 
 use capmux::book::{AddressBook, SharedBook, Source, State};
 use capmux::testing::{Network, manual, node};
-use capmux::{Address, Event, EventKind, EventStream, NodeAddr, Server, ServerBuilder};
+use capmux::{
+    Address, Event, EventKind, EventStream, FibonacciBackoff, NodeAddr, NodeKey, PeerError, Server, ServerBuilder,
+};
 use support::{added, settle, sink, start};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_stream::Stream;
@@ -227,4 +229,23 @@ async fn a_message_rate_changes_for_the_peers_there_are_and_those_that_come() {
         took.push(since.elapsed() > Duration::from_secs(4));
     }
     assert_eq!(took, [false, true, true, false], "R67: fifty messages take five seconds at ten a second");
+}
+
+#[tokio::test]
+async fn a_name_that_is_not_resolved_is_told_and_tried_again() {
+    // A label of 64 characters is more than DNS can ask for.
+    let name = format!("{}.invalid", "a".repeat(64));
+    let address = Address::Domain(name.as_str().into(), 30303);
+    let nowhere = NodeAddr::new(NodeKey::random().public_key(), [address]);
+    let server = node().protocol(sink("test", 1)).backoff(FibonacciBackoff::default()).persistent(nowhere.clone());
+    let server = start(server).await;
+    let mut events = server.events();
+    for _ in 0..3 {
+        let failed = timeout(MINUTE, events.recv()).await.expect("it is tried again");
+        let Some(Event::DialFailed { node, ending, .. }) = failed else { panic!("R49: {failed:?}") };
+        assert_eq!(node, nowhere, "R49");
+        let PeerError::Resolve { host, source } = ending.error() else { panic!("R49: {ending}") };
+        assert_eq!(*host, name, "R49: which name");
+        assert!(ending.to_string().contains(&source.to_string()), "R49: and why: {ending}");
+    }
 }
