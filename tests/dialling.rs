@@ -2,6 +2,7 @@
 
 mod support;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
@@ -9,7 +10,8 @@ use std::time::{Duration, SystemTime};
 use capmux::book::{AddressBook, SharedBook, Source, State};
 use capmux::testing::{Network, manual, node};
 use capmux::{
-    Address, Event, EventKind, EventStream, FibonacciBackoff, NodeAddr, NodeKey, PeerError, Server, ServerBuilder,
+    Address, Event, EventKind, EventStream, FibonacciBackoff, Group, NodeAddr, NodeKey, PeerError, Server,
+    ServerBuilder,
 };
 use support::{added, settle, sink, start};
 use tokio::time::{Instant, sleep, timeout};
@@ -248,4 +250,33 @@ async fn a_name_that_is_not_resolved_is_told_and_tried_again() {
         assert_eq!(*host, name, "R49: which name");
         assert!(ending.to_string().contains(&source.to_string()), "R49: and why: {ending}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_changed_group_starts_and_stops_only_the_difference() {
+    let network = Network::new(1);
+    let mut others = Vec::new();
+    for number in 1..=3 {
+        others.push(start(at(&network, &format!("{number}.8.8.8"))).await);
+    }
+    let server = start(at(&network, "9.9.9.9")).await;
+    let group = Group::new(&server.protocol("aaa", 1).expect("it is registered"));
+    let mut events = server.events();
+    let change = server.set_group(&group, others[..2].iter().map(addr));
+    assert_eq!((change.added.len(), change.removed.len()), (2, 0), "R60");
+    let first: BTreeSet<_> = [added(&mut events).await, added(&mut events).await].map(|peer| peer.id()).into();
+    assert_eq!(first, others[..2].iter().map(Server::id).collect(), "R60: all are started");
+    let stays = server.peer(&others[1].id()).unwrap();
+    let change = server.set_group(&group, others[1..].iter().map(addr));
+    assert_eq!((change.added, change.removed), (vec![others[2].id()], vec![others[0].id()]), "R60");
+    let (mut came, mut went) = (None, None);
+    for _ in 0..2 {
+        match events.recv().await {
+            Some(Event::Added { peer, .. }) => came = Some(peer.id()),
+            Some(Event::Dropped { peer, .. }) => went = Some(peer.id()),
+            other => panic!("R60: {other:?}"),
+        }
+    }
+    assert_eq!((came, went), (Some(others[2].id()), Some(others[0].id())), "R60: the difference");
+    assert!(stays.ending().is_none() && !server.is_persistent(&others[0].id()), "R60: the others are left alone");
 }

@@ -13,6 +13,7 @@ use crate::peer::SharedMessage;
 /// A list of nodes, to those of which that are peers messages are broadcast. Clones are the same group.
 ///
 /// It neither dials nor disconnects: [`Group::set`] tells what has changed, which is what is left to be done.
+/// [`Server::set_group`](crate::Server::set_group) does that, too.
 #[derive(Clone)]
 pub struct Group {
     peers: ProtocolPeers,

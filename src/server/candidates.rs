@@ -139,10 +139,7 @@ impl Candidates {
     fn look(&mut self, shared: &Shared, wanted: usize, now: Instant) -> bool {
         let is_free = |id: &_| !shared.dialler.knows(id);
         let picked = shared.book.with(|book, now| book.pick(wanted, |id| !is_free(id), now, &mut self.random));
-        let mut found = false;
-        for node in &picked {
-            found |= shared.dialler.add(node, Purpose::Dynamic) == Taken::Waiting;
-        }
+        let mut found = shared.dialler.offer(&picked);
         // A book may be full of nodes that are gone, or never were.
         let has_waited = self.alone_since.is_some_and(|since| now - since >= GRACE);
         if self.alone_since.is_some() && (!found || has_waited) {

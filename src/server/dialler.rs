@@ -49,6 +49,19 @@ impl Dialler {
         self.change(|state, now| state.schedule.add(node, purpose, now))
     }
 
+    /// Takes nodes to be dialled while there is a place, the first of them first. Returns whether any was news.
+    pub(super) fn offer(&self, nodes: &[NodeAddr]) -> bool {
+        self.change(|state, now| {
+            let mut is_news = false;
+            for (place, node) in (0..).zip(nodes) {
+                // Of those that are due at the same time, the schedule knows no order.
+                let due = now + Duration::from_nanos(place);
+                is_news |= state.schedule.add(node, Purpose::Dynamic, due) == Taken::Waiting;
+            }
+            is_news
+        })
+    }
+
     /// Takes a node that is to be dialled once, as soon as possible. `reply` is answered when it is a peer or was dialled
     /// in vain; it is given back if neither will be.
     pub(super) fn ask(&self, node: &NodeAddr, reply: DialReply) -> Result<(), Taken> {

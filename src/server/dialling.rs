@@ -1,5 +1,6 @@
 //! Which nodes the application wants: dialled once, kept, private, banned.
 
+use std::collections::BTreeMap;
 use std::sync::PoisonError;
 use std::time::{Duration, SystemTime};
 
@@ -17,6 +18,7 @@ use crate::book::{Flags, SharedBook};
 use crate::node::{Address, NodeAddr, NodeId, Subnet};
 use crate::p2p::DisconnectReason;
 use crate::peer::{Ending, Peer, PeerError, Stage};
+use crate::peers::{Group, GroupChange};
 use crate::transport::BoxedListener;
 
 /// The longest ban that is worth its name.
@@ -125,6 +127,20 @@ impl Server {
             None if !was_persistent => Err(UnknownNode { id: *id }),
             peer => Ok(peer.inspect(|peer| peer.disconnect(DisconnectReason::Requested))),
         }
+    }
+
+    /// Makes these nodes the members of a group, and changes only what is different: new members become persistent
+    /// ([`Server::add_peer`]), and those that are members no longer are removed ([`Server::remove_peer`]), whether the
+    /// application has added them otherwise or not. Returns the difference, without new members that could not be added.
+    pub fn set_group(&self, group: &Group, nodes: impl IntoIterator<Item = NodeAddr>) -> GroupChange {
+        let nodes: BTreeMap<NodeId, NodeAddr> = nodes.into_iter().map(|node| (node.node_id(), node)).collect();
+        let mut change = group.set(nodes.keys().copied());
+        change.added.retain(|id| self.add_peer(&nodes[id]).is_ok());
+        for id in &change.removed {
+            // It may be gone already.
+            let _ = self.remove_peer(id);
+        }
+        change
     }
 
     /// Whether a node is persistent.
