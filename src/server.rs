@@ -247,8 +247,8 @@ impl Server {
     }
 
     /// Ends the server in order: it accepts and dials no more, what has been sent is written for a second at most,
-    /// every peer is told [`DisconnectReason::ClientQuitting`], and all tasks are joined. It takes three seconds at
-    /// most, after which what is left is aborted.
+    /// every peer is told [`ClientQuitting`](crate::DisconnectReason::ClientQuitting), and all tasks are joined. It takes
+    /// three seconds at most, after which what is left is aborted.
     ///
     /// # Cancel safety
     /// When the future is dropped, the shutdown goes on. Further calls wait for the same end.
