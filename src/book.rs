@@ -16,7 +16,7 @@
 //! use capmux::book::{AddressBook, Source};
 //! use capmux::{NodeAddr, NodeKey};
 //!
-//! let mut book = AddressBook::new(1_000, *b"that none guess!");
+//! let mut book = AddressBook::random()?;
 //! let node = NodeAddr::new(NodeKey::random().public_key(), ["8.8.8.8:30303".parse()?]);
 //! let now = SystemTime::now();
 //! book.offer(&node, &Source::Local, now)?;
