@@ -175,7 +175,7 @@ async fn start(
         None => NodeKey::random(),
     };
     if plan.protocols.is_empty() && !plan.has_pex {
-        output::note("no --protocol is given: every peer will be disconnected as useless");
+        output::note("no protocol is given: name one with --protocol, or in a section [[protocol]] of the file");
     }
     let mut builder = plan.meet(plan.builder(key));
     builder = plan.listen.into_iter().fold(builder, |builder, address| builder.listen(address));
