@@ -106,14 +106,14 @@ fn import(file: &Path, list: &Path, capacity: usize) -> Result<(), Failure> {
     }
     let taken = list.nodes.len() - refused.len();
     output::note(format_args!(
-        "{taken} nodes taken on, {} refused, {} without an address; the book has {}",
+        "nodes taken on: {taken}, refused: {}, without an address: {}; the book has {}",
         refused.len(),
         list.skipped,
         book.len()
     ));
     match refused.len() {
         0 => Ok(()),
-        count => Err(Failure::new(Exit::Partly, format!("{count} nodes of the list are refused"))),
+        count => Err(Failure::new(Exit::Partly, format!("refused nodes of the list: {count}"))),
     }
 }
 
