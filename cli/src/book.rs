@@ -34,8 +34,8 @@ pub(crate) enum Command {
     },
     /// Adds the nodes of a list to a book, which is made if there is none
     ///
-    /// A list is a nodes.json of geth's devp2p tool, a static-nodes.json, or one enode URL or record a line. Exit code 6
-    /// tells that some of its nodes are refused. The node that uses the book must not run.
+    /// A list is a nodes.json of geth's devp2p tool, a static-nodes.json, or one enode URL or record a line. Exit code
+    /// 6 tells that some of its nodes are refused. The node that uses the book must not run.
     Import {
         /// The book
         file: PathBuf,

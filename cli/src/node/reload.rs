@@ -16,8 +16,8 @@ pub(super) struct Reloaded {
     pub(super) peer_rates: Option<ByteRates>,
 }
 
-/// Reads the file again and applies what can be. `current` becomes what it says, or stays as it is when something is wrong
-/// with it: then nothing changes.
+/// Reads the file again and applies what can be. `current` becomes what it says, or stays as it is when something is
+/// wrong with it: then nothing changes.
 pub(super) async fn reload(args: &Args, current: &mut Config, server: &Server, pex: Option<&Pex>) -> Reloaded {
     let Some(file) = &args.config else { return Reloaded::default() };
     let before = args.plan(current);
