@@ -16,7 +16,7 @@
 //! use capmux::book::{AddressBook, Source};
 //! use capmux::{NodeAddr, NodeKey};
 //!
-//! let mut book = AddressBook::new(1_000, *b"that none guess!");
+//! let mut book = AddressBook::random()?;
 //! let node = NodeAddr::new(NodeKey::random().public_key(), ["8.8.8.8:30303".parse()?]);
 //! let now = SystemTime::now();
 //! book.offer(&node, &Source::Local, now)?;
@@ -85,8 +85,8 @@ impl AddressBook {
     /// How many nodes a book has room for at most.
     pub const MAX_CAPACITY: usize = 10_000;
 
-    /// An empty book for `capacity` nodes, from 1 to [`MAX_CAPACITY`](Self::MAX_CAPACITY). Who knows the `salt` can tell which nodes compete for a place:
-    /// it comes from the operating system's random numbers.
+    /// An empty book for `capacity` nodes, from 1 to [`MAX_CAPACITY`](Self::MAX_CAPACITY). Who knows the `salt` can
+    /// tell which nodes compete for a place: it comes from the operating system's random numbers.
     pub fn new(capacity: usize, salt: [u8; 16]) -> Self {
         let capacity = capacity.clamp(1, Self::MAX_CAPACITY);
         Self {
@@ -173,9 +173,9 @@ impl AddressBook {
         self.add(id, Entry::new(node, source.clone(), now), now)
     }
 
-    /// Takes on a node that the user wants kept, whatever its addresses are, or sets them and the flags of one that is in
-    /// the book. Persistent nodes make way for nobody, private ones for persistent ones alone and after all others; both
-    /// count for no limit but the book's capacity.
+    /// Takes on a node that the user wants kept, whatever its addresses are, or sets them and the flags of one that is
+    /// in the book. Persistent nodes make way for nobody, private ones for persistent ones alone and after all others;
+    /// both count for no limit but the book's capacity.
     ///
     /// # Errors
     /// [`Refusal::OwnId`], [`Refusal::NoAddress`], [`Refusal::TooManyAddresses`], those of a useless address, or

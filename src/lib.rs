@@ -34,32 +34,51 @@
 //! | [`node`] | keys, ids, `enode` URLs, key files | no |
 //! | [`rlpx`] | the encryption handshake and frames: bytes in, bytes out | no |
 //! | [`p2p`] | Hello, negotiation, Ping, Pong, Disconnect: frames and the time in, events out | no |
-//! | `book` | the nodes that are known, and how it went with them | no |
+//! | [`book`] | the nodes that are known, and how it went with them | no |
 //! | [`Protocol`], [`Channel`], [`Peer`] | a task for each protocol and peer, bounded queues, one writer | yes |
 //! | [`ProtocolPeers`], [`Reactor`] | all peers of a protocol: by id, broadcasts, or one task for all of them | yes |
 //! | [`typed`] | messages as values of an enum, requests and answers | yes |
 //! | [`Transport`] | streams of bytes to other nodes: [`Tcp`], or any other | yes |
-//! | [`Server`] | listens, dials, limits, events | yes |
+//! | [`Server`] | listens, dials and dials again, limits, bans, events | yes |
 //! | `Server::metrics_text` (feature `metrics`) | what a server counts, for Prometheus | yes |
 //! | `testing` (feature) | connected peers and a simulated network in memory, for tests of protocols | yes |
 //!
-//! The modules without tokio are state machines that take time and randomness as arguments; they are what is left with
-//! `default-features = false`.
+//! The modules without tokio are state machines that take time and randomness as arguments. All of them but [`book`]
+//! are what is left with `default-features = false`. With the feature `book-file` books are kept in files.
+//!
+//! # Which nodes are peers
+//! A server dials what the application [dials](Server::dial), once, and [persistent](ServerBuilder::persistent) nodes
+//! for ever. With an [address book](ServerBuilder::address_book), [bootnodes](ServerBuilder::bootnodes) or
+//! [candidates](ServerBuilder::candidates) it looks for others, too, up to
+//! [`max_outbound`](ServerBuilder::max_outbound). Who dials it comes in within [`PeerLimits`] and [`AcceptLimits`],
+//! unless it is [banned](Server::ban) or [`Trust`] leaves it out. What happens is told as [`Event`]s, to each
+//! subscriber those that its [`EventFilter`] asks for.
 //!
 //! # Cancel safety
 //! [`Channel::recv`] loses no message when it is dropped, [`Channel::send`] has then either taken on the message or not
 //! begun to. Neither can bring a connection out of step, at whatever byte it stands: handlers do not touch the socket.
-//! What a [`Connection`] reads loses nothing either; what it was writing goes on with the next call. Once `send` returns
-//! `Ok`, the message is written whole or the connection ends.
+//! What a [`Connection`] reads loses nothing either; what it was writing goes on with the next call. Once `send`
+//! returns `Ok`, the message is written whole or the connection ends.
+//!
+//! [`EventStream::recv`] and [`Reactor::recv`] lose nothing. A [dial](Server::dial) or a [shutdown](Server::shutdown)
+//! that is awaited no longer goes on; a [request](typed::RequestPool::request) is outstanding no longer. The methods of
+//! [`ProtocolPeers`] that wait are like [`Channel::send`], those that do not are done when they return.
 //!
 //! # What is not promised
 //! - Secrecy. RLPx uses one key and counter for both directions, which a listener can exploit. It authenticates, and
 //!   that is what it should be used for.
 //! - Delivery. A message that was accepted is lost when the connection ends before it is read at the other end.
+//!   Broadcasts leave out peers that are too slow, and [`send_later`](ProtocolPeers::send_later) keeps messages in
+//!   memory alone, and not more than its limits allow; both tell of what is lost.
 //! - Order between protocols. Messages of one protocol keep theirs.
+//! - All events to subscribers that are too slow: they lose the oldest, and are told how many.
+//! - That nodes of an [address book](book) exist. What peers tell is hearsay: what one source can put in is bounded,
+//!   and what has worked is not displaced by it. What has changed since a book was last saved is lost in a crash.
+//! - That a ban keeps out who has many keys and addresses: it is on a node id or a network.
 //! - That a handler which blocks its thread is interrupted: tokio cancels at an `await` only. Others go on where the
-//!   runtime has a thread left for them, but tokio itself keeps the task that was woken last for the thread that is then
-//!   blocked, and may have no thread left that watches the sockets. Use `tokio::task::block_in_place` or `spawn_blocking`.
+//!   runtime has a thread left for them, but tokio itself keeps the task that was woken last for the thread that is
+//!   then blocked, and may have no thread left that watches the sockets. Use `tokio::task::block_in_place` or
+//!   `spawn_blocking`.
 
 #[cfg(feature = "net")]
 pub mod book;

@@ -283,14 +283,14 @@ impl Peer {
         self.inner.times
     }
 
-    /// The round-trip times so far, from Pings and their Pongs; `None` before the first, which follows 15 s of silence or
-    /// [`Peer::ping`].
+    /// The round-trip times so far, from Pings and their Pongs; `None` before the first, which follows 15 s of silence
+    /// or [`Peer::ping`].
     pub fn round_trip(&self) -> Option<RoundTrip> {
         *self.inner.round_trip.borrow()
     }
 
-    /// Sends a Ping, and returns how long the Pong took. While a Ping is outstanding none is sent, and the answer to that
-    /// one counts.
+    /// Sends a Ping, and returns how long the Pong took. While a Ping is outstanding none is sent, and the answer to
+    /// that one counts.
     ///
     /// # Errors
     /// How the connection ended, if it did. Without a Pong it does, after the

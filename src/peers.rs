@@ -23,9 +23,9 @@ use crate::peer::{ChannelSender, Peer, Receipt, SendError, SharedMessage};
 
 /// The peers that a protocol runs with: a handle for the application, which clones share.
 ///
-/// A peer is listed from just before its handler starts until the handler has ended, in whatever way. Codes are those of
-/// the protocol, counted from 0. Where a node is connected twice for a moment, the later connection counts, unless it is the one that is
-/// given up.
+/// A peer is listed from just before its handler starts until the handler has ended, in whatever way. Codes are those
+/// of the protocol, counted from 0. Where a node is connected twice for a moment, the later connection counts, unless
+/// it is the one that is given up.
 ///
 /// ```
 /// use capmux::{Protocol, ProtocolPeers};

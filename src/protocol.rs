@@ -19,8 +19,9 @@ pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 /// # How a peer ends
 /// A handler that returns ends its peer: after `Ok` the other end is told [`ClientQuitting`], after an error
 /// [`SubprotocolError`], unless the error is, or was caused by, a [`DisconnectReason`], which is then told itself. What
-/// the handler had sent is written first, for a second at most. A panic is an error, too, that ends this peer alone; what
-/// was sent before it and is not written is dropped. With [`ExitPolicy::Detach`] the peer's other protocols go on instead.
+/// the handler had sent is written first, for a second at most. A panic is an error, too, that ends this peer alone;
+/// what was sent before it and is not written is dropped. With [`ExitPolicy::Detach`] the peer's other protocols go on
+/// instead.
 ///
 /// When the peer ends for another reason, [`Channel::recv`] returns `None` and sends fail. A handler that has not
 /// returned two seconds later is cancelled at its next `await`.
@@ -78,8 +79,8 @@ pub enum ExitPolicy {
     /// The peer ends.
     #[default]
     EndPeer,
-    /// The other protocols of the peer go on, and [`Event::HandlerEnded`](crate::Event::HandlerEnded) tells. What comes for
-    /// this one is dropped. The peer ends with its last handler.
+    /// The other protocols of the peer go on, and [`Event::HandlerEnded`](crate::Event::HandlerEnded) tells. What comes
+    /// for this one is dropped. The peer ends with its last handler.
     Detach,
 }
 
@@ -132,8 +133,8 @@ impl Protocol {
         self
     }
 
-    /// How many messages from one peer wait for its handler before reading from that peer pauses. Default 256, at least 1.
-    /// Reading goes on when half of the inbox is free.
+    /// How many messages from one peer wait for its handler before reading from that peer pauses. Default 256, and 1 at
+    /// least. Reading goes on when half of the inbox is free.
     pub fn inbox_messages(mut self, messages: usize) -> Self {
         self.inbox_messages = messages;
         self
@@ -153,8 +154,8 @@ impl Protocol {
         self
     }
 
-    /// How many bytes to one peer wait to be written before [`Channel::send`](crate::Channel::send) waits. Default 1 MiB
-    /// or [`Protocol::max_message_size`], whichever is more; at least the latter.
+    /// How many bytes to one peer wait to be written before [`Channel::send`](crate::Channel::send) waits. Default
+    /// 1 MiB or [`Protocol::max_message_size`], whichever is more; at least the latter.
     pub fn queue_bytes(mut self, bytes: usize) -> Self {
         self.queue_bytes = Some(bytes);
         self
@@ -189,8 +190,8 @@ impl Protocol {
         self
     }
 
-    /// What the protocol says of a peer, for [`Peer::status`](crate::Peer::status): `None` until its handler has finished
-    /// its own handshake. It is called on the asker's task, and must not wait.
+    /// What the protocol says of a peer, for [`Peer::status`](crate::Peer::status): `None` until its handler has
+    /// finished its own handshake. It is called on the asker's task, and must not wait.
     pub fn peer_info(mut self, info: impl Fn(&Peer) -> Option<String> + Send + Sync + 'static) -> Self {
         self.peer_info = Some(Arc::new(info));
         self

@@ -44,13 +44,13 @@ pub enum ReactorEvent {
 
 /// Serves a protocol for all its peers in one task, in place of a handler for each; a `Stream` of events.
 ///
-/// Peers take turns: of those that have said something each is heard in its turn, one message at a time. What has not been
-/// taken waits in the inbox of its own peer, within the [limits](Protocol::inbox_messages) of the protocol, and a peer
-/// whose inbox is full is read from no further: so one that floods takes only its own share. As with a handler, a peer
-/// whose full inbox nobody takes from is disconnected in the end.
+/// Peers take turns: of those that have said something each is heard in its turn, one message at a time. What has not
+/// been taken waits in the inbox of its own peer, within the [limits](Protocol::inbox_messages) of the protocol, and a
+/// peer whose inbox is full is read from no further: so one that floods takes only its own share. As with a handler, a
+/// peer whose full inbox nobody takes from is disconnected in the end.
 ///
-/// A peer that is gone before its `Added` was taken is not told of at all. When the reactor is dropped, the protocol ends
-/// with all its peers, and peers that come later end at once: they are told
+/// A peer that is gone before its `Added` was taken is not told of at all. When the reactor is dropped, the protocol
+/// ends with all its peers, and peers that come later end at once: they are told
 /// [`ClientQuitting`](crate::DisconnectReason::ClientQuitting).
 ///
 /// ```
@@ -156,7 +156,8 @@ impl Stream for Reactor {
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<ReactorEvent>> {
         loop {
             // One whose events never end lets others run. What is taken from an inbox is what counts. Looked at in each
-            // turn: without a budget left what is asked wakes whom it makes wait, at once, who would have turns for ever.
+            // turn: without a budget left what is asked wakes whom it makes wait, at once, who would have turns for
+            // ever.
             drop(ready!(coop::poll_proceed(context)));
             match self.seats.next(context) {
                 Turn::Arrived(number, arrival) => return Poll::Ready(Some(self.take(number, arrival))),

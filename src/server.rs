@@ -140,14 +140,14 @@ impl Server {
         self.shared.local_address.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// What others dial to reach this node, as an `enode` URL; `None` when it does not listen, or on an address that is no
-    /// IP address. A node that listens on all addresses is shown with the loopback address.
+    /// What others dial to reach this node, as an `enode` URL; `None` when it does not listen, or on an address that is
+    /// no IP address. A node that listens on all addresses is shown with the loopback address.
     pub fn enode(&self) -> Option<Enode> {
         Some(Enode::new(self.shared.config.public_key, reachable(self.local_addr()?)))
     }
 
-    /// What others dial to reach this node, whatever it listens on; `None` when it does not. The loopback address is shown
-    /// as in [`Server::enode`].
+    /// What others dial to reach this node, whatever it listens on; `None` when it does not. The loopback address is
+    /// shown as in [`Server::enode`].
     pub fn node_addr(&self) -> Option<NodeAddr> {
         let address = match self.local_address()? {
             Address::Ip(address) => reachable(address).into(),
@@ -166,8 +166,8 @@ impl Server {
         self.shared.peers.find(id)
     }
 
-    /// The peers of one of its protocols, the handle that [`Protocol::peers`](crate::Protocol::peers) returns; `None` when
-    /// no such protocol is registered.
+    /// The peers of one of its protocols, the handle that [`Protocol::peers`](crate::Protocol::peers) returns; `None`
+    /// when no such protocol is registered.
     pub fn protocol(&self, name: &str, version: u64) -> Option<ProtocolPeers> {
         Some(self.shared.config.protocols[self.place_of(name, version)?].peers())
     }
@@ -208,7 +208,8 @@ impl Server {
         self.shared.config.shapers.rates()
     }
 
-    /// Pings all peers at once, and returns for each how long its Pong took, or how it ended before; see [`Peer::ping`].
+    /// Pings all peers at once, and returns for each how long its Pong took, or how it ended before; see
+    /// [`Peer::ping`].
     ///
     /// # Cancel safety
     /// It can be dropped; the Pings that have been asked for are sent all the same.
@@ -228,8 +229,8 @@ impl Server {
         times
     }
 
-    /// What the protocols say of this node: those that have a [`node_info`](crate::Protocol::node_info), in the order in which they
-    /// were registered.
+    /// What the protocols say of this node: those that have a [`node_info`](crate::Protocol::node_info), in the order
+    /// in which they were registered.
     pub fn node_info(&self) -> Vec<(Capability, String)> {
         let config = &self.shared.config;
         let infos = config.protocols.iter().zip(&config.registered);
@@ -247,8 +248,8 @@ impl Server {
     }
 
     /// Ends the server in order: it accepts and dials no more, what has been sent is written for a second at most,
-    /// every peer is told [`DisconnectReason::ClientQuitting`], and all tasks are joined. It takes three seconds at
-    /// most, after which what is left is aborted.
+    /// every peer is told [`ClientQuitting`](crate::DisconnectReason::ClientQuitting), and all tasks are joined. It
+    /// takes three seconds at most, after which what is left is aborted.
     ///
     /// # Cancel safety
     /// When the future is dropped, the shutdown goes on. Further calls wait for the same end.

@@ -179,8 +179,8 @@ pub async fn script(node: ServerBuilder, key: &NodeKey) -> Scripted {
     script_over(node, one, key, other).await
 }
 
-/// [`script`] over streams of the test's own, which count, delay or break what goes through them: what `node` reads from
-/// and writes to, and the other end of it.
+/// [`script`] over streams of the test's own, which count, delay or break what goes through them: what `node` reads
+/// from and writes to, and the other end of it.
 ///
 /// # Panics
 /// As [`script`].

@@ -63,10 +63,10 @@ impl fmt::Debug for ByteStream {
 /// A way to make streams of bytes to other nodes, with addresses of its own kind; a
 /// [server](crate::ServerBuilder::transport) has one or several.
 ///
-/// The stream need be neither encrypted nor authenticated, but whole and in order. What has been written before its writer
-/// is shut down arrives, also when both halves are dropped right after: a transport that would throw away what is under way
-/// waits for it in `poll_shutdown`, or in a task of its own. A transport is written without a word of the protocols above
-/// it:
+/// The stream need be neither encrypted nor authenticated, but whole and in order. What has been written before its
+/// writer is shut down arrives, also when both halves are dropped right after: a transport that would throw away what
+/// is under way waits for it in `poll_shutdown`, or in a task of its own. A transport is written without a word of the
+/// protocols above it:
 ///
 /// ```
 /// use std::{io, time::Duration};
@@ -132,12 +132,12 @@ pub trait Transport: fmt::Debug + Send + Sync + 'static {
     /// What [`Peer::transport`](crate::Peer::transport) shows, such as `tcp`.
     fn name(&self) -> &'static str;
 
-    /// Whether the address is one of its kind, to be dialled or listened on. It is asked before each dial, and answers at
-    /// once.
+    /// Whether the address is one of its kind, to be dialled or listened on. It is asked before each dial, and answers
+    /// at once.
     fn can_dial(&self, address: &Address) -> bool;
 
-    /// Makes a stream to this address. After `limit` the future is dropped; an address that stands for several may use it
-    /// to give each its share.
+    /// Makes a stream to this address. After `limit` the future is dropped; an address that stands for several may use
+    /// it to give each its share.
     ///
     /// # Errors
     /// [`PeerError::Connect`], [`PeerError::Resolve`], or [`PeerError::Timeout`].
@@ -157,9 +157,9 @@ pub trait Transport: fmt::Debug + Send + Sync + 'static {
 pub trait Listener: fmt::Debug + Send + 'static {
     /// The next stream. What fails with a single stream is that stream's matter, and no error here.
     ///
-    /// Streams are counted and limited once they are returned, by the IP address of [`Link::with_remote`]. A transport with
-    /// a handshake of its own leaves that to the first use of the stream's halves, so that it is made for those alone that
-    /// are let in, and no slow one holds up the others.
+    /// Streams are counted and limited once they are returned, by the IP address of [`Link::with_remote`]. A transport
+    /// with a handshake of its own leaves that to the first use of the stream's halves, so that it is made for those
+    /// alone that are let in, and no slow one holds up the others.
     ///
     /// # Errors
     /// When streams cannot be accepted for now, as for want of descriptors. It is called again, five times a second.
@@ -186,7 +186,8 @@ impl Link {
         Self { stream: stream.into(), remote: None, local: None }
     }
 
-    /// Adds the address of the other end. Limits by address hold where it is an [`Address::Ip`], whatever the transport.
+    /// Adds the address of the other end. Limits by address hold where it is an [`Address::Ip`], whatever the
+    /// transport.
     pub fn with_remote(self, address: impl Into<Address>) -> Self {
         Self { remote: Some(address.into()), ..self }
     }

@@ -108,15 +108,16 @@
 //! A request is `[request-id, request]`, its answer `[request-id, answer]`, the form that `eth` has had since version
 //! 66. The ids of one channel begin at a random number and count up; none is used twice.
 //!
-//! [`TypedReceiver::recv`] takes answers to who asked for them: they are no variants of the enum, and a handler does not
-//! see them. So somebody must be receiving: a handler that awaits [`TypedSender::request`] in the loop that receives
-//! waits until the timeout. It is for another task, or the other arm of a `join!` or `select!`.
+//! [`TypedReceiver::recv`] takes answers to who asked for them: they are no variants of the enum, and a handler does
+//! not see them. So somebody must be receiving: a handler that awaits [`TypedSender::request`] in the loop that
+//! receives waits until the timeout. It is for another task, or the other arm of a `join!` or `select!`.
 //!
 //! Each answer reaches who asked once. At most [`MessageSet::MAX_OUTSTANDING`] requests are outstanding on a channel;
 //! [`TypedSender::request`] waits for a place, [`TypedSender::try_request`] does not. A request whose time is over, or
 //! whose future was dropped, gives its place up at once. Its answer may still be on its way, and is then dropped
-//! undecoded; [`MAX_LATE`] such ids are remembered, and of earlier ones the number. When the channel is received from no
-//! longer, which is so when the peer is gone and all it said is read, every request fails with [`RequestError::Gone`].
+//! undecoded; [`MAX_LATE`] such ids are remembered, and of earlier ones the number. When the channel is received from
+//! no longer, which is so when the peer is gone and all it said is read, every request fails with
+//! [`RequestError::Gone`].
 //!
 //! # Requests to any peer
 //! [`RequestPool::request`] asks one of the peers that have joined the pool, the fastest or any, and asks another one
@@ -170,8 +171,8 @@ pub trait MessageSet: Sized + Send + Sync + 'static {
     /// Reads the body of the message with this code, which is below [`LENGTH`](Self::LENGTH) and not among the
     /// [`ANSWER_CODES`](Self::ANSWER_CODES).
     ///
-    /// `body` is well-formed to its end, with lists nested at most 64 deep. What an implementation does not look at goes
-    /// unnoticed: [`items`] reads a list that must have so many items and no more.
+    /// `body` is well-formed to its end, with lists nested at most 64 deep. What an implementation does not look at
+    /// goes unnoticed: [`items`] reads a list that must have so many items and no more.
     ///
     /// # Errors
     /// [`BodyError::UnknownCode`] when no message has this code; else why the body is not such a message.

@@ -1,5 +1,5 @@
-//! What a broadcast takes: the payload is compressed once, and nobody has a copy of it. The counter replaces the allocator
-//! of this test alone, and counts by thread.
+//! What a broadcast takes: the payload is compressed once, and nobody has a copy of it. The counter replaces the
+//! allocator of this test alone, and counts by thread.
 
 mod support;
 

@@ -16,8 +16,8 @@ use work::Work;
 
 /// Shows what this machine does: sealing and opening, throughput by size, round trips, handshakes, idle peers
 ///
-/// Everything runs in this process, over loopback TCP, with the default settings of the library. Other work on the machine
-/// shows in the figures; compare those that were taken one right after the other.
+/// Everything runs in this process, over loopback TCP, with the default settings of the library. Other work on the
+/// machine shows in the figures; compare those that were taken one right after the other.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = AFTER_HELP)]
 pub(crate) struct Args {

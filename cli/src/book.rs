@@ -34,8 +34,8 @@ pub(crate) enum Command {
     },
     /// Adds the nodes of a list to a book, which is made if there is none
     ///
-    /// A list is a nodes.json of geth's devp2p tool, a static-nodes.json, or one enode URL or record a line. Exit code 6
-    /// tells that some of its nodes are refused. The node that uses the book must not run.
+    /// A list is a nodes.json of geth's devp2p tool, a static-nodes.json, or one enode URL or record a line. Exit code
+    /// 6 tells that some of its nodes are refused. The node that uses the book must not run.
     Import {
         /// The book
         file: PathBuf,
@@ -106,14 +106,14 @@ fn import(file: &Path, list: &Path, capacity: usize) -> Result<(), Failure> {
     }
     let taken = list.nodes.len() - refused.len();
     output::note(format_args!(
-        "{taken} nodes taken on, {} refused, {} without an address; the book has {}",
+        "nodes taken on: {taken}, refused: {}, without an address: {}; the book has {}",
         refused.len(),
         list.skipped,
         book.len()
     ));
     match refused.len() {
         0 => Ok(()),
-        count => Err(Failure::new(Exit::Partly, format!("{count} nodes of the list are refused"))),
+        count => Err(Failure::new(Exit::Partly, format!("refused nodes of the list: {count}"))),
     }
 }
 

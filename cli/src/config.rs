@@ -48,7 +48,8 @@ pub(crate) async fn check(config: &Config, plan: &Plan, overridden: impl Fn(&str
     })
 }
 
-/// What is written in a file, for a line on a terminal: at most so many characters, those that are not shown as escapes.
+/// What is written in a file, for a line on a terminal: at most so many characters, those that are not shown as
+/// escapes.
 fn cut(text: &str, most: usize) -> String {
     let plain = |letter: &char| matches!(letter, '"' | '\'' | '\\');
     let escape = |letter: char| if plain(&letter) { letter.to_string() } else { letter.escape_debug().to_string() };

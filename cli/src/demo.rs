@@ -116,8 +116,8 @@ struct Talk<'a> {
 }
 
 impl Talk<'_> {
-    /// Connects the nodes, lets them talk while the scenes are played, and waits for what is under way. Returns how long
-    /// they talked, and what came of the scenes.
+    /// Connects the nodes, lets them talk while the scenes are played, and waits for what is under way. Returns how
+    /// long they talked, and what came of the scenes.
     async fn run(&self, random: &mut fastrand::Rng, stop: &mut oneshot::Receiver<()>) -> (Duration, Played) {
         let Self { time, graph, network, tally, board } = *self;
         let links = tokio::select! {

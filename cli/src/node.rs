@@ -26,8 +26,8 @@ use watch::{Orders, Watch};
 ///
 /// What happens to its peers follows there, one line for each event. Ctrl-C, or SIGTERM on Unix, ends it in order: its
 /// peers are told, within three seconds everything is over, and a summary goes to stderr. A second one aborts at once,
-/// with exit code 1. SIGHUP, on Unix, reads the file of --config again: what can change at once does, and of the rest it
-/// tells on stderr that it waits for the next start. A file with something wrong in it changes nothing.
+/// with exit code 1. SIGHUP, on Unix, reads the file of --config again: what can change at once does, and of the rest
+/// it tells on stderr that it waits for the next start. A file with something wrong in it changes nothing.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = AFTER_HELP)]
 pub(crate) struct Args {
@@ -42,8 +42,8 @@ pub(crate) struct Args {
     /// is none, and one process at a time uses it
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
-    /// The file with the node's key. It is made if there is none. The default is nodekey in the data folder, and without
-    /// one the identity lasts for the run
+    /// The file with the node's key. It is made if there is none. The default is nodekey in the data folder, and
+    /// without one the identity lasts for the run
     #[arg(long, value_name = "FILE")]
     key: Option<PathBuf>,
     /// A protocol to run, several times for several. Peers that share none are disconnected
@@ -175,7 +175,7 @@ async fn start(
         None => NodeKey::random(),
     };
     if plan.protocols.is_empty() && !plan.has_pex {
-        output::note("no --protocol is given: every peer will be disconnected as useless");
+        output::note("no protocol is given: name one with --protocol, or in a section [[protocol]] of the file");
     }
     let mut builder = plan.meet(plan.builder(key));
     builder = plan.listen.into_iter().fold(builder, |builder, address| builder.listen(address));

@@ -20,7 +20,7 @@ async fn a_book_takes_lists_in_and_gives_them_out() {
     fs::write(&list, format!("# two nodes\n{}\n{}\n", nodes[0], nodes[1])).unwrap();
     let imported = run(&["book", "import", &book, &list]).await;
     assert_eq!((imported.code, imported.stdout.as_str()), (0, ""), "{imported:?}");
-    assert!(imported.stderr.contains("2 nodes taken on, 0 refused"), "{imported:?}");
+    assert!(imported.stderr.contains("nodes taken on: 2, refused: 0"), "{imported:?}");
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt;
@@ -48,7 +48,7 @@ async fn a_book_takes_lists_in_and_gives_them_out() {
     fs::write(&list, format!("[\"{}\", \"{unspecified}\"]", enode(4))).unwrap();
     let partly = run(&["book", "import", &book, &list]).await;
     assert_eq!(partly.code, 6, "R55: {partly:?}");
-    assert!(partly.stderr.contains("1 nodes taken on, 1 refused"), "{partly:?}");
+    assert!(partly.stderr.contains("nodes taken on: 1, refused: 1"), "{partly:?}");
 }
 
 #[tokio::test]

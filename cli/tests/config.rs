@@ -263,7 +263,7 @@ mod signals {
         );
         fs::write(&written.file, text).unwrap();
         node.signal(Signal::HUP);
-        assert!(node.note().await.contains("5 settings have changed"), "a default that is given is no change");
+        assert!(node.note().await.contains("settings changed: 5"), "a default that is given is no change");
         let mut notes = Vec::new();
         for _ in 0..5 {
             notes.push(node.note().await);
@@ -334,7 +334,7 @@ mod signals {
         let text = format!("[peers]\nallow_only = ['{first}', '{}']\n", enode_of(&servers[2]));
         let notes = reload(&mut node, &written, text, "disconnected").await;
         assert!(notes[1].contains("peers.allow_only") && notes[1].contains(": applied"), "{notes:?}");
-        assert!(notes[2].contains("1 peers are disconnected"), "{notes:?}");
+        assert!(notes[2].contains("peers disconnected by it: 1"), "{notes:?}");
         assert_eq!(peers[1].closed().await.reason(), Some(DisconnectReason::UselessPeer), "R67");
         assert!(refuses(&enode, &servers[1]).await, "R67: {second} is not on the list");
         assert_eq!((servers[0].peers().len(), servers[2].peers().len()), (1, 1), "R67: others stay");

@@ -2,9 +2,8 @@
 
 mod common;
 
-use std::time::Duration;
-
 use std::fs;
+use std::time::Duration;
 
 use capmux::p2p::{BaseMessage, MessageId};
 use capmux::{Connection, DisconnectReason, Enode, NodeKey};

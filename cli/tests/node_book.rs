@@ -111,10 +111,13 @@ mod reload {
         assert_eq!(next(&mut node, "added").await["peer"], one.id().to_string());
         reload(&mut node, &file, &lists(&[&first, &second], &[&first]), "peers.private").await;
         assert_eq!(next(&mut node, "added").await["peer"], other.id().to_string(), "R67");
-        let notes = reload(&mut node, &file, &lists(&[&second], &[]), "1 peers are disconnected").await;
+        let notes = reload(&mut node, &file, &lists(&[&second], &[]), "peers disconnected by it: 1").await;
         assert!(notes.iter().any(|note| note.contains("peers.persistent") && note.contains(": applied")), "{notes:?}");
         assert_eq!(next(&mut node, "dropped").await["peer"], one.id().to_string(), "R67");
         peer_of(&other).await.ping().await.expect("R67: others stay");
+        let nobody = format!("{backoff}[peers]\nallow_only = []\n{echo}");
+        reload(&mut node, &file, &nobody, "peers disconnected by it: 1").await;
+        assert_eq!(next(&mut node, "dropped").await["peer"], other.id().to_string(), "R67: told of once");
     }
 
     #[tokio::test]

@@ -23,12 +23,13 @@ const NEWCOMERS: u32 = 3;
 const LATELY: u64 = 24 * 3600 * 1000;
 
 impl AddressBook {
-    /// Up to `count` nodes to dial, the best first: persistent ones and those that were connected when the last run ended
-    /// and have worked, then those that have worked, by score, mixed with those that were never dialled. Chance has a say in all of it.
+    /// Up to `count` nodes to dial, the best first: persistent ones and those that were connected when the last run
+    /// ended and have worked, then those that have worked, by score, mixed with those that were never dialled. Chance
+    /// has a say in all of it.
     ///
     /// Not among them are nodes that are connected or banned, those that failed a short time ago (a minute the first
-    /// time, then four times as long each time, up to twelve hours), and those that `exclude` says are not wanted. Nodes
-    /// of networks that are there already (/24, /64) come only when there are no others.
+    /// time, then four times as long each time, up to twelve hours), and those that `exclude` says are not wanted.
+    /// Nodes of networks that are there already (/24, /64) come only when there are no others.
     pub fn pick(
         &mut self,
         count: usize,

@@ -23,8 +23,8 @@ pub struct Loaded {
     pub problem: Option<BookProblem>,
 }
 
-/// What is wrong with the file of an address book. An unusable one is renamed, to be looked at; `moved` is its new name,
-/// or `None` when it could not be renamed or is no file at all.
+/// What is wrong with the file of an address book. An unusable one is renamed, to be looked at; `moved` is its new
+/// name, or `None` when it could not be renamed or is no file at all.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum BookProblem {

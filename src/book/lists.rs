@@ -222,8 +222,8 @@ impl AddressBook {
         lines.collect()
     }
 
-    /// The nodes whose signed records are known, in the shape of geth's `nodes.json`. Private and banned ones are left out;
-    /// [`to_enode_list`](Self::to_enode_list) has those without a record, too.
+    /// The nodes whose signed records are known, in the shape of geth's `nodes.json`. Private and banned ones are left
+    /// out; [`to_enode_list`](Self::to_enode_list) has those without a record, too.
     pub fn to_nodes_json(&self, now: SystemTime) -> Vec<u8> {
         let items: BTreeMap<String, Item> = self
             .exported(now)

@@ -26,8 +26,9 @@ impl AddressBook {
         });
     }
 
-    /// The node is connected, at `address` if it was dialled, which is then the first to be dialled again. Who has dialled
-    /// this node may be anywhere: that shows nothing of the addresses that are known of it, and counts for no score.
+    /// The node is connected, at `address` if it was dialled, which is then the first to be dialled again. Who has
+    /// dialled this node may be anywhere: that shows nothing of the addresses that are known of it, and counts for no
+    /// score.
     pub fn connected(&mut self, id: &NodeId, address: Option<&Address>, now: SystemTime) {
         self.learn(id, now, |entry, now| {
             entry.last_connected = Some(now);

@@ -10,7 +10,8 @@ use super::AddressBook;
 
 /// An address book that several parts of a program use. Clones are the same book.
 ///
-/// It is given to [`ServerBuilder::address_book`](crate::ServerBuilder::address_book), and to protocols that tell of nodes.
+/// It is given to [`ServerBuilder::address_book`](crate::ServerBuilder::address_book), and to protocols that tell of
+/// nodes.
 #[derive(Clone)]
 pub struct SharedBook {
     book: Arc<Mutex<AddressBook>>,
@@ -30,8 +31,8 @@ impl SharedBook {
         Self { book: Arc::new(Mutex::new(book)), clock: Arc::new(clock), changed: Arc::default() }
     }
 
-    /// Calls a function with the book and the time. Everybody else waits for it: it must be short, and must not use this
-    /// book by another handle.
+    /// Calls a function with the book and the time. Everybody else waits for it: it must be short, and must not use
+    /// this book by another handle.
     pub fn with<T>(&self, function: impl FnOnce(&mut AddressBook, SystemTime) -> T) -> T {
         let mut book = self.lock();
         // Who waits for the book must not come with an earlier time than who had it before.

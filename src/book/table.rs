@@ -89,8 +89,8 @@ impl Table {
             && bucket.is_none_or(|bucket| count(self.bucket_subnets.get(&(bucket, *subnet))) < MAX_OF_SUBNET_IN_BUCKET)
     }
 
-    /// Adds addresses to an entry of the book, in front or behind, as far as `limit` and the networks allow. Says whether
-    /// there were any.
+    /// Adds addresses to an entry of the book, in front or behind, as far as `limit` and the networks allow. Says
+    /// whether there were any.
     pub(super) fn merge(&mut self, entry: &mut Entry, addresses: Vec<Address>, in_front: bool, limit: usize) -> bool {
         let own = subnets(entry);
         let is_fresh = |address: &Address| {

@@ -10,7 +10,8 @@ use crate::NodeId;
 use crate::book::{AddressBook, Known, NodeList, Source, State};
 
 /// A file: a book that is read stays within its bounds whatever the time is, tells nobody of what is private or banned,
-/// and loses neither bans nor what the user wants when it is written and read again. Returns 1 when there are nodes in it.
+/// and loses neither bans nor what the user wants when it is written and read again. Returns 1 when there are nodes in
+/// it.
 ///
 /// The input: the capacity less 1 (1 byte), the time in milliseconds (8 bytes), and the file.
 pub fn address_book(data: &[u8]) -> usize {

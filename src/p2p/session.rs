@@ -86,7 +86,8 @@ pub struct Session {
 
 impl Session {
     /// Begins a session with the node that sent `remote`. `registered` is what this end offers, has passed
-    /// [`SessionSettings::check_protocols`], and was in its own Hello of version 5 as [`SessionSettings::capabilities`].
+    /// [`SessionSettings::check_protocols`], and was in its own Hello of version 5 as
+    /// [`SessionSettings::capabilities`].
     ///
     /// Sharing nothing is not an error here: crawlers do not mind. A server ends it with
     /// [`SessionError::NoSharedCapability`].
@@ -149,8 +150,8 @@ impl Session {
         self.unsolicited_pongs
     }
 
-    /// The place of the protocol for which the message in a frame is, and how large its data says to be uncompressed; `None`
-    /// when it is for none, or its size cannot be told. So a place can be waited for before memory is taken.
+    /// The place of the protocol for which the message in a frame is, and how large its data says to be uncompressed;
+    /// `None` when it is for none, or its size cannot be told. So a place can be waited for before memory is taken.
     pub fn announced(&self, content: &Bytes) -> Option<(usize, usize)> {
         let mut data = content.clone();
         let (place, _) = self.shared.locate(MessageId::take(&mut data)?)?;
@@ -249,8 +250,8 @@ impl Session {
     }
 
     /// Notes, when every whole frame of what came has been received, whether a further one has begun. Its deadline runs
-    /// from the first call that says so. Returns the time by which it must be whole, at which [`Session::poll`] is to be
-    /// called.
+    /// from the first call that says so. Returns the time by which it must be whole, at which [`Session::poll`] is to
+    /// be called.
     pub fn frame_pending(&mut self, now: Instant, is_pending: bool) -> Option<Instant> {
         self.liveness.frame_pending(now, is_pending)
     }
@@ -293,7 +294,8 @@ impl Session {
     /// Says what the clock asks for at `now`.
     ///
     /// # Errors
-    /// [`SessionError::PingTimeout`], [`SessionError::FrameTimeout`] and [`SessionError::IdleTimeout`]; the session is over then.
+    /// [`SessionError::PingTimeout`], [`SessionError::FrameTimeout`] and [`SessionError::IdleTimeout`]; the session is
+    /// over then.
     pub fn poll(&mut self, now: Instant) -> Result<TimerAction, SessionError> {
         let deadline = self.chunks.as_ref().and_then(Reassembly::deadline);
         if deadline.is_some_and(|deadline| now >= deadline) {

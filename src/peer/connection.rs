@@ -134,8 +134,8 @@ impl Connection {
         Self { reader, writer, remote, has_greeted: false, may_compress: false }
     }
 
-    /// The public key of the other end. To the end that was dialled it is a claim until the first frame has opened: only
-    /// who holds the key can seal one.
+    /// The public key of the other end. To the end that was dialled it is a claim until the first frame has opened:
+    /// only who holds the key can seal one.
     pub fn remote(&self) -> &PublicKey {
         &self.remote
     }

@@ -33,8 +33,8 @@ const DRAIN: Duration = Duration::from_secs(1);
 /// How long what the other end said last is looked for, after a write has failed.
 const LAST_WORD: Duration = Duration::from_millis(200);
 
-/// The queues of a peer, which are closed when this is dropped: also when the task of the peer is aborted, whoever holds
-/// an end of a channel must learn that the peer is gone.
+/// The queues of a peer, which are closed when this is dropped: also when the task of the peer is aborted, whoever
+/// holds an end of a channel must learn that the peer is gone.
 struct Open {
     outbox: Arc<Outbox>,
     inboxes: Arc<[Arc<Inbox>]>,
@@ -121,8 +121,8 @@ impl Driver {
         }
     }
 
-    /// Runs the session until it ends, and returns when no task of it is left. Ends of handlers that do not end the peer
-    /// are reported.
+    /// Runs the session until it ends, and returns when no task of it is left. Ends of handlers that do not end the
+    /// peer are reported.
     pub(crate) async fn run(mut self, report: Report<'_>) -> Ending {
         let ending = Ending::new(Stage::Session, self.until_end(report).await);
         tracing::debug!(peer = %self.peer.id, by = %ending.by(), "the session ends: {ending}");

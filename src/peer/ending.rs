@@ -146,8 +146,8 @@ pub enum PeerError {
     /// The server was aborted.
     #[error("the server was aborted")]
     Aborted,
-    /// The memory for what all peers have sent is used up, and this peer's handlers have taken nothing of what they hold
-    /// of it for too long.
+    /// The memory for what all peers have sent is used up, and this peer's handlers have taken nothing of what they
+    /// hold of it for too long.
     #[error("the handlers of the peer hold memory that others wait for, and take nothing of it")]
     MemoryExhausted,
     /// A protocol's handler returned without an error.

@@ -1,7 +1,7 @@
 //! What waits to be written to one peer: a bounded queue for each protocol, and a control lane ahead of them.
 //!
-//! One task at a time owns the [`Wire`]: the writer while there is much to write, and otherwise whoever has a lone message,
-//! which then leaves without a task in between.
+//! One task at a time owns the [`Wire`]: the writer while there is much to write, and otherwise whoever has a lone
+//! message, which then leaves without a task in between.
 
 mod lent;
 mod queue;

@@ -57,7 +57,8 @@ pub enum SendError {
     /// The queue is full ([`ChannelSender::try_send`]).
     #[error("the send queue is full")]
     Full,
-    /// The queue stayed full for the protocol's [send timeout](crate::Protocol::send_timeout) ([`ChannelSender::send`]).
+    /// The queue stayed full for the protocol's [send timeout](crate::Protocol::send_timeout)
+    /// ([`ChannelSender::send`]).
     #[error("the send queue stayed full for {limit:?}")]
     Timeout {
         /// The limit in force.
@@ -72,7 +73,8 @@ pub enum SendError {
         /// The id.
         id: NodeId,
     },
-    /// Too much came after it for a peer that did not connect ([`ProtocolPeers::send_later`](crate::ProtocolPeers::send_later)).
+    /// Too much came after it for a peer that did not connect
+    /// ([`ProtocolPeers::send_later`](crate::ProtocolPeers::send_later)).
     #[error("newer messages took the place of this one while its peer was not connected")]
     Displaced,
     /// The peer had not connected when the node was shut down, or nobody expected it any longer
@@ -88,8 +90,8 @@ pub enum SendError {
     },
 }
 
-/// What becomes of one message, from [`ChannelSender::send_with_receipt`]: a future that is ready once, with how many bytes
-/// the message took on the wire, when all of them are in the socket.
+/// What becomes of one message, from [`ChannelSender::send_with_receipt`]: a future that is ready once, with how many
+/// bytes the message took on the wire, when all of them are in the socket.
 ///
 /// # Errors
 /// [`SendError::Closed`] when the connection ended first, for whatever reason: the message may then have been written
@@ -175,8 +177,8 @@ impl ChannelSender {
     }
 
     /// Sends a message, waiting for a place in the queue for the protocol's
-    /// [send timeout](crate::Protocol::send_timeout) at most. Once this returns `Ok`, the message is written whole or the
-    /// connection ends. Messages of one protocol keep their order, and those who wait are served in theirs.
+    /// [send timeout](crate::Protocol::send_timeout) at most. Once this returns `Ok`, the message is written whole or
+    /// the connection ends. Messages of one protocol keep their order, and those who wait are served in theirs.
     ///
     /// # Errors
     /// [`SendError`].

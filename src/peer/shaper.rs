@@ -46,8 +46,8 @@ impl Shapers {
     }
 }
 
-/// What a connection has paid for in one direction: each shaper in steps of its own, so that all who share one take the same
-/// part of it, whatever else slows them down.
+/// What a connection has paid for in one direction: each shaper in steps of its own, so that all who share one take the
+/// same part of it, whatever else slows them down.
 #[derive(Debug, Default)]
 pub(super) struct Paid([usize; 2]);
 

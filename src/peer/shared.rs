@@ -6,12 +6,12 @@ use bytes::{Bytes, BytesMut};
 
 use crate::rlpx::Compressor;
 
-/// A message to be sent to any number of peers, with [`ChannelSender::send_shared`](crate::ChannelSender::send_shared) or
-/// [`ProtocolPeers`](crate::ProtocolPeers). Clones are the same message.
+/// A message to be sent to any number of peers, with [`ChannelSender::send_shared`](crate::ChannelSender::send_shared)
+/// or [`ProtocolPeers`](crate::ProtocolPeers). Clones are the same message.
 ///
 /// Its payload is copied for no peer before it is sealed, and compressed when the first peer needs it compressed, once.
-/// Where messages are [cut into pieces](crate::ServerBuilder::chunk_size), one that is cut shares its payload alone: its
-/// pieces are compressed for each peer.
+/// Where messages are [cut into pieces](crate::ServerBuilder::chunk_size), one that is cut shares its payload alone:
+/// its pieces are compressed for each peer.
 #[derive(Debug, Clone)]
 pub struct SharedMessage {
     code: u64,

@@ -39,7 +39,8 @@ impl Broadcast {
 }
 
 /// Broadcasts wait for nobody: peers whose queue is full miss the message. The payload is shared by all copies, and
-/// compressed once, where it is not [cut into pieces](SharedMessage). [`SharedMessage`] and [`ProtocolPeers::send_shared`] do the same for who would rather wait.
+/// compressed once, where it is not [cut into pieces](SharedMessage). [`SharedMessage`] and
+/// [`ProtocolPeers::send_shared`] do the same for who would rather wait.
 impl ProtocolPeers {
     /// Sends a message to all peers, in the order of their ids.
     pub fn broadcast(&self, code: u64, payload: impl Into<Bytes>) -> Broadcast {

@@ -32,8 +32,8 @@ impl ProtocolPeers {
     /// may still run. It dials nobody.
     ///
     /// The receipt tells when the message is in the socket. It fails with [`SendError::Displaced`] when newer messages
-    /// exceed the [limits](ProtocolPeers::set_waiting_limits), the oldest first; with [`SendError::NeverConnected`] when
-    /// the server is shut down or the peer is [forgotten](ProtocolPeers::forget) before it comes; and when it has
+    /// exceed the [limits](ProtocolPeers::set_waiting_limits), the oldest first; with [`SendError::NeverConnected`]
+    /// when the server is shut down or the peer is [forgotten](ProtocolPeers::forget) before it comes; and when it has
     /// come, as any message does.
     ///
     /// # Errors

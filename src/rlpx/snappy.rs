@@ -34,8 +34,8 @@ pub const fn max_compressed_len(length: usize) -> usize {
 }
 
 thread_local! {
-    /// The tables of the encoder, 2 KiB and up to 32 KiB more. They mean nothing between two blocks, so connections share
-    /// them: one that is idle holds none.
+    /// The tables of the encoder, 2 KiB and up to 32 KiB more. They mean nothing between two blocks, so connections
+    /// share them: one that is idle holds none.
     static ENCODER: RefCell<snap::raw::Encoder> = RefCell::new(snap::raw::Encoder::new());
 }
 

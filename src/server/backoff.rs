@@ -20,8 +20,8 @@ use crate::p2p::MAX_TIMEOUT;
 /// # Ok::<(), capmux::BackoffError>(())
 /// ```
 pub trait Backoff: fmt::Debug + Send + Sync {
-    /// How long to wait after `attempt` failures in a row before this one, thus 0 after the first; `random` is from 0 up
-    /// to 1, and spreads nodes that have failed at the same time.
+    /// How long to wait after `attempt` failures in a row before this one, thus 0 after the first; `random` is from 0
+    /// up to 1, and spreads nodes that have failed at the same time.
     ///
     /// It is called with any number, and must not panic. What is shorter than 100 ms or longer than a year is taken for
     /// that.

@@ -146,8 +146,8 @@ impl ServerBuilder {
     }
 
     /// Cuts messages above this size, in bytes, into pieces of it, so that a large message does not hold up the other
-    /// protocols. Off by default; from 1 KiB to 64 KiB less 32 bytes. It takes effect with peers that have it, too: both ends offer the
-    /// capability `chunk/1`, and other clients never see a piece.
+    /// protocols. Off by default; from 1 KiB to 64 KiB less 32 bytes. It takes effect with peers that have it, too:
+    /// both ends offer the capability `chunk/1`, and other clients never see a piece.
     pub fn chunk_size(mut self, bytes: usize) -> Self {
         self.chunk_size = Some(bytes);
         self
@@ -168,9 +168,10 @@ impl ServerBuilder {
     /// How many bytes of messages from all peers together may wait for their handlers. Default 256 MiB; at least the
     /// largest `max_message_size`.
     ///
-    /// Messages in chunks that are not whole yet count, too. Each peer may have 64 KiB in any case. Above that, reading from a peer pauses while the budget is used up, and goes
-    /// on in the order in which peers came to wait. While peers wait, one whose handlers take nothing of what they hold
-    /// for the [`inbox_stall_timeout`](Self::inbox_stall_timeout) is ended.
+    /// Messages in chunks that are not whole yet count, too. Each peer may have 64 KiB in any case. Above that, reading
+    /// from a peer pauses while the budget is used up, and goes on in the order in which peers came to wait. While
+    /// peers wait, one whose handlers take nothing of what they hold for the
+    /// [`inbox_stall_timeout`](Self::inbox_stall_timeout) is ended.
     pub fn receive_budget(mut self, bytes: usize) -> Self {
         self.receive_budget = bytes;
         self

@@ -25,8 +25,8 @@ const BREATHER: Duration = Duration::from_millis(100);
 /// How often a node of the book is dialled just to learn whether it is there.
 const FEELER: Duration = Duration::from_secs(120);
 
-/// How often one of the outbound peers makes room for another node, when all places are taken. Without it, the parts of a
-/// network that were parted for long would stay parted: nobody would have a place left for those on the other side.
+/// How often one of the outbound peers makes room for another node, when all places are taken. Without it, the parts of
+/// a network that were parted for long would stay parted: nobody would have a place left for those on the other side.
 const ROTATION: Duration = Duration::from_secs(300);
 
 /// Nodes from elsewhere; see [`ServerBuilder::candidates`](crate::ServerBuilder::candidates).

@@ -2,23 +2,25 @@
 //!
 //! When both ends dial at once there are two connections, and each end sees them in its own order. No node can take a
 //! connection as a peer on which it has not had the other's Hello, go-ethereum included, which keeps what reaches its
-//! checks first. So nothing has to be ended that the other end may have kept if an end sends its Hello *on one connection
-//! with a node at a time*, and on none while that node is a peer. That connection has its *turn*, until it is a peer or
-//! has failed:
+//! checks first. So nothing has to be ended that the other end may have kept if an end sends its Hello *on one
+//! connection with a node at a time*, and on none while that node is a peer. That connection has its *turn*, until it
+//! is a peer or has failed:
 //!
 //! - A dial asks for its turn after the encryption handshake. If another connection has it, the dial waits.
 //! - An inbound connection is sent Hello at once if no other has the turn, and the node is not being dialled. Otherwise
-//!   the other end's Hello is read first: it proves the key, and shows that the other end has given it *its* turn. Then it
-//!   gets the turn here if that is free, and waits if another has it.
-//! - But if a dial of this end has it, each end may have given the turn to its own dial, and waits for the other. The end
-//!   with the smaller id then refuses the inbound connection with 0x05 (already connected), so that the dial of the larger
-//!   one fails, and the turn there passes on.
-//! - What waits or comes while the node is a peer is refused with 0x05: inbound connections when they have proved the key.
+//!   the other end's Hello is read first: it proves the key, and shows that the other end has given it *its* turn. Then
+//!   it gets the turn here if that is free, and waits if another has it.
+//! - But if a dial of this end has it, each end may have given the turn to its own dial, and waits for the other. The
+//!   end with the smaller id then refuses the inbound connection with 0x05 (already connected), so that the dial of the
+//!   larger one fails, and the turn there passes on.
+//! - What waits or comes while the node is a peer is refused with 0x05: inbound connections when they have proved the
+//!   key.
 //! - The turn passes on to inbound connections that wait first, which have proved the key, then to a dial.
 //!
-//! An inbound connection that lies about its key can be given the turn, but not after a dial has begun, and what waits for it
-//! has patience for half the time that Hellos may take. The turn is then taken from it. If the other end's Hello comes
-//! after all, that end was honest, had to wait itself, and may keep the connection: so it waits, whatever the ids are.
+//! An inbound connection that lies about its key can be given the turn, but not after a dial has begun, and what waits
+//! for it has patience for half the time that Hellos may take. The turn is then taken from it. If the other end's Hello
+//! comes after all, that end was honest, had to wait itself, and may keep the connection: so it waits, whatever the ids
+//! are.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -62,8 +62,8 @@ impl Dialler {
         })
     }
 
-    /// Takes a node that is to be dialled once, as soon as possible. `reply` is answered when it is a peer or was dialled
-    /// in vain; it is given back if neither will be.
+    /// Takes a node that is to be dialled once, as soon as possible. `reply` is answered when it is a peer or was
+    /// dialled in vain; it is given back if neither will be.
     pub(super) fn ask(&self, node: &NodeAddr, reply: DialReply) -> Result<(), Taken> {
         self.change(|state, now| match state.schedule.add(node, Purpose::Asked, now) {
             Taken::Waiting | Taken::Dialling => {

@@ -49,15 +49,15 @@ pub struct UnknownNode {
 }
 
 impl Server {
-    /// Dials a node once and waits until it is a peer. Its addresses are tried in turn, each for its share of what is left
-    /// of the [`dial_timeout`](crate::ServerBuilder::dial_timeout), until the encryption handshake shows that the node is
-    /// there. If it is a peer already, or becomes one by its own dial meanwhile, that peer is returned; while it is being
-    /// dialled, this waits for the same dial. When both ends dial at once, the connection that the node with the smaller
-    /// id has dialled is kept, and the other ended with [`DisconnectReason::AlreadyConnected`].
+    /// Dials a node once and waits until it is a peer. Its addresses are tried in turn, each for its share of what is
+    /// left of the [`dial_timeout`](crate::ServerBuilder::dial_timeout), until the encryption handshake shows that the
+    /// node is there. If it is a peer already, or becomes one by its own dial meanwhile, that peer is returned; while
+    /// it is being dialled, this waits for the same dial. When both ends dial at once, the connection that the node
+    /// with the smaller id has dialled is kept, and the other ended with [`DisconnectReason::AlreadyConnected`].
     ///
     /// # Errors
-    /// Why, by whom and at which stage the attempt ended; it is also reported as [`Event::DialFailed`], unless it did not
-    /// begin: [`PeerError::TooManyDials`] when a thousand others wait.
+    /// Why, by whom and at which stage the attempt ended; it is also reported as [`Event::DialFailed`], unless it did
+    /// not begin: [`PeerError::TooManyDials`] when a thousand others wait.
     ///
     /// # Cancel safety
     /// When the future is dropped, the dial goes on, and is told of by [`Event::Added`] or [`Event::DialFailed`].
@@ -91,8 +91,8 @@ impl Server {
     }
 
     /// Makes a node a persistent one, and returns at once: it is dialled until it is a peer, and again with
-    /// [backoff](crate::ServerBuilder::backoff) whenever it is lost, until [`Server::remove_peer`]. It passes all limits.
-    /// For one that is persistent already, addresses are added.
+    /// [backoff](crate::ServerBuilder::backoff) whenever it is lost, until [`Server::remove_peer`]. It passes all
+    /// limits. For one that is persistent already, addresses are added.
     ///
     /// # Errors
     /// [`NotAdded`].
@@ -159,9 +159,9 @@ impl Server {
         &self.shared.book
     }
 
-    /// Bans a node for a time, at most for ten years, and disconnects it with [`DisconnectReason::UselessPeer`] if it is a
-    /// peer, which is then returned. It is not dialled and not accepted until the ban ends, a persistent one neither. Told
-    /// as [`Event::Banned`].
+    /// Bans a node for a time, at most for ten years, and disconnects it with [`DisconnectReason::UselessPeer`] if it
+    /// is a peer, which is then returned. It is not dialled and not accepted until the ban ends, a persistent one
+    /// neither. Told as [`Event::Banned`].
     pub fn ban(&self, id: NodeId, time: Duration) -> Option<Peer> {
         let until = self.shared.book.with(|book, now| {
             let until = end_of_ban(now, time);
@@ -172,8 +172,8 @@ impl Server {
         self.peer(&id).inspect(|peer| peer.disconnect(DisconnectReason::UselessPeer))
     }
 
-    /// Bans all addresses of a network for a time, at most for ten years. Peers that are connected from there, or there,
-    /// are disconnected and returned. Connections from there are closed unread.
+    /// Bans all addresses of a network for a time, at most for ten years. Peers that are connected from there, or
+    /// there, are disconnected and returned. Connections from there are closed unread.
     pub fn ban_subnet(&self, subnet: Subnet, time: Duration) -> Vec<Peer> {
         self.shared.book.with(|book, now| book.ban_subnet(subnet, end_of_ban(now, time), now));
         let mut banned = self.peers();

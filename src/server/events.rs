@@ -36,8 +36,8 @@ pub enum Event {
         /// The peer.
         peer: Peer,
     },
-    /// A peer is gone, and so are all its tasks, unless the server was dropped or a shutdown ran into its limit: then they
-    /// are being aborted. There is exactly one such event for each [`Event::Added`].
+    /// A peer is gone, and so are all its tasks, unless the server was dropped or a shutdown ran into its limit: then
+    /// they are being aborted. There is exactly one such event for each [`Event::Added`].
     #[non_exhaustive]
     Dropped {
         /// The peer.
@@ -45,8 +45,8 @@ pub enum Event {
         /// Why, by whom, and at which stage.
         ending: Ending,
     },
-    /// The handler of a protocol has ended and its peer goes on ([`ExitPolicy::Detach`](crate::ExitPolicy::Detach)), or it
-    /// panicked while its peer was ending.
+    /// The handler of a protocol has ended and its peer goes on ([`ExitPolicy::Detach`](crate::ExitPolicy::Detach)), or
+    /// it panicked while its peer was ending.
     #[non_exhaustive]
     HandlerEnded {
         /// The peer.
@@ -82,8 +82,9 @@ pub enum Event {
         /// When the ban ends.
         until: SystemTime,
     },
-    /// A message is in the socket; only for those who asked ([`EventFilter::messages`]). Those of a peer come in the order
-    /// in which they are written, the first perhaps a moment before [`Event::Added`], the last after [`Event::Dropped`].
+    /// A message is in the socket; only for those who asked ([`EventFilter::messages`]). Those of a peer come in the
+    /// order in which they are written, the first perhaps a moment before [`Event::Added`], the last after
+    /// [`Event::Dropped`].
     #[non_exhaustive]
     MessageSent {
         /// The peer that it was sent to.
@@ -96,8 +97,8 @@ pub enum Event {
         /// frame (from 13.7 MiB on).
         bytes: usize,
     },
-    /// A message has come whole, and goes to its handler next; only for those who asked, in the order in which they come,
-    /// otherwise as [`Event::MessageSent`].
+    /// A message has come whole, and goes to its handler next; only for those who asked, in the order in which they
+    /// come, otherwise as [`Event::MessageSent`].
     #[non_exhaustive]
     MessageReceived {
         /// The peer that sent it.
@@ -118,8 +119,8 @@ pub enum Event {
         /// What the operating system says.
         error: Arc<std::io::Error>,
     },
-    /// Inbound connections were closed before a byte of them was read. It is told at once, and then once a second at the
-    /// most, with the next such connection: a flood of connections is none of events.
+    /// Inbound connections were closed before a byte of them was read. It is told at once, and then once a second at
+    /// the most, with the next such connection: a flood of connections is none of events.
     #[non_exhaustive]
     ClosedUnread {
         /// Where the last of them came from; `None` where the transport has no addresses.
@@ -280,8 +281,8 @@ impl Hub {
 /// A subscription to a server's events, from [`Server::events`](crate::Server::events) or
 /// [`Server::events_with`](crate::Server::events_with): a `Stream`.
 ///
-/// It holds up nobody: a subscriber that is too slow loses the oldest events, and is told how many where they would have
-/// been. Memory is taken for what waits alone. The order is the same for all subscribers. Dropping it ends the
+/// It holds up nobody: a subscriber that is too slow loses the oldest events, and is told how many where they would
+/// have been. Memory is taken for what waits alone. The order is the same for all subscribers. Dropping it ends the
 /// subscription.
 pub struct EventStream {
     hub: Arc<Hub>,

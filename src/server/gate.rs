@@ -1,7 +1,7 @@
 //! Which inbound connections are let in, before any cryptography: by how many there are, and by where they come from.
 //!
-//! It is pure: the time is passed in, and addresses are all it sees. What it remembers is bounded by the connections that
-//! it has let in, and by [`REMEMBERED`].
+//! It is pure: the time is passed in, and addresses are all it sees. What it remembers is bounded by the connections
+//! that it has let in, and by [`REMEMBERED`].
 
 mod history;
 mod prefix;
@@ -133,8 +133,8 @@ impl Gate {
         Ok(Ticket { gate: self.clone(), ip, is_peer: false })
     }
 
-    /// Notes that a connection was closed unread. The result is how many were since this last returned a number, which it
-    /// does once a second at the most.
+    /// Notes that a connection was closed unread. The result is how many were since this last returned a number, which
+    /// it does once a second at the most.
     pub(super) fn tell(&self, now: Instant) -> Option<u64> {
         self.lock().tally.count(now)
     }

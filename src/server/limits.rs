@@ -48,8 +48,8 @@ impl Server {
         Ok(disconnect(self.shared.peers.set_limits(limits), DisconnectReason::TooManyPeers))
     }
 
-    /// Sets how many messages a second a peer may send for one of the protocols, from now on; `None` lifts the limit. What a
-    /// peer has used up of the old limit stays used up. Nobody is disconnected for it.
+    /// Sets how many messages a second a peer may send for one of the protocols, from now on; `None` lifts the limit.
+    /// What a peer has used up of the old limit stays used up. Nobody is disconnected for it.
     ///
     /// # Errors
     /// [`UnknownProtocol`].

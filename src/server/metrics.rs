@@ -27,8 +27,8 @@ impl Server {
     /// encoded. Names begin with the prefix of the registry, if it has one, and `capmux_`. Give each of several servers
     /// a [prefix](Registry::sub_registry_with_prefix) of its own, as a registry must not hold a name twice.
     ///
-    /// The registry does not keep the server alive. When that is gone, the counters keep their values and the gauges are
-    /// 0.
+    /// The registry does not keep the server alive. When that is gone, the counters keep their values and the gauges
+    /// are 0.
     ///
     /// ```
     /// use capmux::prometheus_client::registry::Registry;

@@ -254,7 +254,8 @@ impl PeerSet {
         state.access.exempt_addresses().collect()
     }
 
-    /// Takes a mark away; `None` if the node did not have it, otherwise as [`mark`](Self::mark). A peer keeps its place.
+    /// Takes a mark away; `None` if the node did not have it, otherwise as [`mark`](Self::mark). A peer keeps its
+    /// place.
     pub(super) fn unmark(&self, mark: Mark, id: &NodeId) -> Option<Vec<IpAddr>> {
         let mut state = self.lock();
         state.access.unmark(mark, id).then(|| state.access.exempt_addresses().collect())

@@ -1,10 +1,10 @@
 //! When which node is dialled: candidates, results and the time in; what to dial and when to wake out.
 //!
 //! It is pure: the switch opens the connections and tells what came of them. Each id is at most once waiting, being
-//! dialled, or a peer. What waits is ordered by time; of what is due begins first what the application has asked for, then
-//! persistent peers, then dynamic ones, then feelers. Persistent peers are kept and redialled until they are removed, past
-//! the limit of outbound peers. What is not asked for by the application begins a short random time after what has begun
-//! before, so that a machine that wakes after hours does not dial everybody at once.
+//! dialled, or a peer. What waits is ordered by time; of what is due begins first what the application has asked for,
+//! then persistent peers, then dynamic ones, then feelers. Persistent peers are kept and redialled until they are
+//! removed, past the limit of outbound peers. What is not asked for by the application begins a short random time after
+//! what has begun before, so that a machine that wakes after hours does not dial everybody at once.
 
 mod history;
 mod node;

@@ -101,8 +101,8 @@ impl Network {
         MemoryTransport { network: self.clone(), name: name.into() }
     }
 
-    /// How long bytes are under way between two hosts: `latency`, and up to `jitter` more. For connections that are made
-    /// from now on. None at first.
+    /// How long bytes are under way between two hosts: `latency`, and up to `jitter` more. For connections that are
+    /// made from now on. None at first.
     pub fn set_latency(&self, latency: Duration, jitter: Duration) {
         self.lock().latency = Latency { least: latency, jitter };
     }
@@ -113,8 +113,8 @@ impl Network {
     }
 
     /// Parts the hosts into groups that cannot reach one another; all hosts that are not named are one group more.
-    /// Connections across go silent: their bytes are held back, and after a quarter of an hour the connection is reset for
-    /// who reads from it. Dials across wait.
+    /// Connections across go silent: their bytes are held back, and after a quarter of an hour the connection is reset
+    /// for who reads from it. Dials across wait.
     pub fn partition<'a>(&self, groups: impl IntoIterator<Item = &'a [&'a str]>) {
         let mut state = self.lock();
         state.groups.clear();

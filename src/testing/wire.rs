@@ -65,7 +65,8 @@ pub(super) fn in_memory() -> Endpoints {
     Endpoints { transport: "memory", remote: None, local: None }
 }
 
-/// Makes of each named `async fn(Wire)` of the module two tests: `NAME::in_memory`, in virtual time, and `NAME::over_tcp`.
+/// Makes of each named `async fn(Wire)` of the module two tests: `NAME::in_memory`, in virtual time, and
+/// `NAME::over_tcp`.
 ///
 /// ```
 /// # // Tests are compiled by `cargo test` alone.

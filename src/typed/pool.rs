@@ -125,8 +125,8 @@ impl<M: MessageSet> RequestPool<M> {
         PoolMembership { pool: self.clone(), place }
     }
 
-    /// The sending direction to a certain peer, waiting for its handler to join: that is shortly after the connection is
-    /// a peer. `None` when the peer is gone, or goes without having joined.
+    /// The sending direction to a certain peer, waiting for its handler to join: that is shortly after the connection
+    /// is a peer. `None` when the peer is gone, or goes without having joined.
     ///
     /// # Cancel safety
     /// It can be dropped and called again.

@@ -1,5 +1,5 @@
-//! Both ends dial at once, and geth has no rule for that: it keeps the connection that reaches its checks first, and ends
-//! the other with 0x05, before its Hello or after it.
+//! Both ends dial at once, and geth has no rule for that: it keeps the connection that reaches its checks first, and
+//! ends the other with 0x05, before its Hello or after it.
 
 use std::time::{Duration, Instant};
 

@@ -38,8 +38,8 @@ fn degree(world: &World, number: usize) -> usize {
     world.server(number).peers().iter().filter(|peer| peer.direction() == Direction::Outbound).count()
 }
 
-/// Whether all hold together, without the bootnode, and have as many peers as they look for. The bootnode is everybody's
-/// peer already.
+/// Whether all hold together, without the bootnode, and have as many peers as they look for. The bootnode is
+/// everybody's peer already.
 fn is_whole(world: &World) -> bool {
     let running = world.running();
     world.components([0]).len() == 1 && running.iter().all(|number| *number == 0 || degree(world, *number) >= OUTBOUND)

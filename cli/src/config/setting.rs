@@ -167,7 +167,7 @@ impl<T: 'static> Rule<T> {
                 "a time above 0 and at most 365 days, as a text such as \"500ms\", \"15s\" or \"2m\"".into()
             }
             Self::TimeWithin(least, most, _) => {
-                let [least, most] = [least, most].map(|time| humantime::format_duration(*time));
+                let [least, most] = [least, most].map(|time| value::show_bound(*time));
                 format!("a time from {least} to {most}, as a text such as \"15s\" or \"2m\"")
             }
             Self::Part(_) => "a number from 0 to 1".into(),

@@ -43,6 +43,14 @@ pub(super) fn show_time(time: Duration) -> String {
     format!("\"{}\"", humantime::format_duration(time))
 }
 
+/// A time as text: the longest in days, which `humantime` would show in years and months.
+pub(super) fn show_bound(time: Duration) -> String {
+    match time {
+        MAX_TIMEOUT => "365 days".into(),
+        time => humantime::format_duration(time).to_string(),
+    }
+}
+
 /// A number from 0 to 1.
 pub(super) fn part(given: &DeValue<'_>) -> Option<f64> {
     let number = match given.as_float() {

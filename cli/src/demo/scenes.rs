@@ -139,8 +139,8 @@ impl Cue {
         }
     }
 
-    /// Waits for something that is to happen before the scene ends, or soon after it; `false` when the scene is to end at
-    /// once.
+    /// Waits for something that is to happen before the scene ends, or soon after it; `false` when the scene is to end
+    /// at once.
     async fn wait_for(&mut self, what: &str, mut has_happened: impl FnMut() -> bool) -> Result<bool, String> {
         let limit = self.end.max(Instant::now()) + PATIENCE;
         while !has_happened() {

@@ -16,8 +16,8 @@ pub(super) struct Reloaded {
     pub(super) peer_rates: Option<ByteRates>,
 }
 
-/// Reads the file again and applies what can be. `current` becomes what it says, or stays as it is when something is wrong
-/// with it: then nothing changes.
+/// Reads the file again and applies what can be. `current` becomes what it says, or stays as it is when something is
+/// wrong with it: then nothing changes.
 pub(super) async fn reload(args: &Args, current: &mut Config, server: &Server, pex: Option<&Pex>) -> Reloaded {
     let Some(file) = &args.config else { return Reloaded::default() };
     let before = args.plan(current);
@@ -37,7 +37,7 @@ pub(super) async fn reload(args: &Args, current: &mut Config, server: &Server, p
     };
     let changes = current.changes(&new);
     let has = |wanted| changes.iter().any(|(_, _, change)| *change == wanted);
-    let mut notes = vec![format!("{} is read again: {} settings have changed", file.display(), changes.len())];
+    let mut notes = vec![format!("{} is read again; settings changed: {}", file.display(), changes.len())];
     notes.extend(changes.iter().map(|(key, value, change)| {
         let is_live = !args.overrides(key) && is_live(key, *change, &plan, server);
         line(args, key, value, is_live)
@@ -49,8 +49,11 @@ pub(super) async fn reload(args: &Args, current: &mut Config, server: &Server, p
         Ok(others) => dropped.extend(others),
         Err(error) => notes.push(format!("error: the limits are not applied: {error}")),
     }
+    // Several changes may concern the same peer.
+    dropped.sort_unstable_by_key(Peer::id);
+    dropped.dedup();
     if !dropped.is_empty() {
-        notes.push(format!("  {} peers are disconnected by it", dropped.len()));
+        notes.push(format!("  peers disconnected by it: {}", dropped.len()));
     }
     *current = new;
     Reloaded { notes, peer_rates }

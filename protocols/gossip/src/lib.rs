@@ -22,8 +22,8 @@
 //! ```
 //!
 //! # On the wire
-//! Name `gossip`, version 1, one code. Code 0 is a nonce of 8 bytes, which tells equal payloads apart, and the payload. A
-//! message is known by the Keccak-256 of all of it, so that nobody can pass off one message under the id of another.
+//! Name `gossip`, version 1, one code. Code 0 is a nonce of 8 bytes, which tells equal payloads apart, and the payload.
+//! A message is known by the Keccak-256 of all of it, so that nobody can pass off one message under the id of another.
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};

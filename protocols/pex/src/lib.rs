@@ -8,9 +8,10 @@
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! let book = SharedBook::new(AddressBook::new(1_000, *b"that none guess!"));
+//! let book = SharedBook::new(AddressBook::random()?);
 //! let (protocol, pex) = Pex::new(book.clone(), PexSettings::default());
-//! let server = Server::builder(NodeKey::random()).listen("127.0.0.1:0".parse()?).protocol(protocol).start().await?;
+//! let node = Server::builder(NodeKey::random()).listen("127.0.0.1:0".parse()?);
+//! let server = node.protocol(protocol).address_book(book).start().await?;
 //! if let Some(address) = server.local_addr() {
 //!     pex.announce_port(address.port());
 //! }

@@ -103,9 +103,10 @@ impl ServerBuilder {
     /// The most peers at a time that this node has dialled of its own accord. Default: a third of `max_peers`, and 1 at
     /// least; at most `max_peers`. What the application dials is not limited by it.
     ///
-    /// When all these places are taken, and there are two at least, the youngest of these peers makes room for another node
-    /// every five minutes or so, once that one is a peer: otherwise the parts of a network that were parted for long would
-    /// have no place left for each other. It is told [`TooManyPeers`](crate::DisconnectReason::TooManyPeers).
+    /// When all these places are taken, and there are two at least, the youngest of these peers makes room for another
+    /// node every five minutes or so, once that one is a peer: otherwise the parts of a network that were parted for
+    /// long would have no place left for each other. It is told
+    /// [`TooManyPeers`](crate::DisconnectReason::TooManyPeers).
     pub fn max_outbound(mut self, peers: usize) -> Self {
         self.limits.outbound = Some(peers);
         self
@@ -121,8 +122,8 @@ impl ServerBuilder {
     /// closed unread, and so are those that come within 30 s of another from the same address, or from the same /64 of
     /// IPv6.
     ///
-    /// Loopback, link-local and private addresses are not limited, unless [set so](Self::limit_local_addresses), and the
-    /// numeric addresses of [trusted](Self::trusted) and [persistent](Self::persistent) nodes never are.
+    /// Loopback, link-local and private addresses are not limited, unless [set so](Self::limit_local_addresses), and
+    /// the numeric addresses of [trusted](Self::trusted) and [persistent](Self::persistent) nodes never are.
     pub fn max_per_address(mut self, connections: usize) -> Self {
         self.limits.accept.max_per_address = connections;
         self
@@ -136,8 +137,8 @@ impl ServerBuilder {
         self
     }
 
-    /// Limits loopback, link-local and private addresses like public ones. Off by default: a proxy would share its limits
-    /// among all that come through it.
+    /// Limits loopback, link-local and private addresses like public ones. Off by default: a proxy would share its
+    /// limits among all that come through it.
     pub fn limit_local_addresses(mut self, limit: bool) -> Self {
         self.limits.accept.limit_local_addresses = limit;
         self
@@ -173,7 +174,8 @@ impl ServerBuilder {
     }
 
     /// Adds nodes to ask for others: while there is no peer they are dialled, at once if the
-    /// [address book](Self::address_book) knows nobody else, and otherwise after 20 s.
+    /// [address book](Self::address_book) knows nobody else, and otherwise after 20 s. They are not put into the book,
+    /// and asking them is for a protocol, such as that of the crate `capmux-pex`.
     pub fn bootnodes<N: Into<NodeAddr>>(mut self, nodes: impl IntoIterator<Item = N>) -> Self {
         self.nodes.bootnodes.extend(nodes.into_iter().map(Into::into));
         self
@@ -211,8 +213,8 @@ impl ServerBuilder {
         self
     }
 
-    /// Where the jitter of dials and the choice among nodes begin. Random by default; a simulation that is to be repeated
-    /// sets it.
+    /// Where the jitter of dials and the choice among nodes begin. Random by default; a simulation that is to be
+    /// repeated sets it.
     pub fn seed(mut self, seed: u64) -> Self {
         self.nodes.seed = Some(seed);
         self

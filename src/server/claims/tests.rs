@@ -19,8 +19,8 @@ const BACKOFF: u64 = 1_000;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Capmux,
-    /// It sends Hello at once, refuses a connection after the encryption handshake or after Hello if there is a peer, and
-    /// says so.
+    /// It sends Hello at once, refuses a connection after the encryption handshake or after Hello if there is a peer,
+    /// and says so.
     FirstCome,
 }
 

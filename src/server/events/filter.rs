@@ -17,8 +17,8 @@ type Predicate = Arc<dyn Fn(&Event) -> bool + Send + Sync>;
 /// Which events a subscription is for, for [`Server::events_with`](crate::Server::events_with). By default all but
 /// those of single messages.
 ///
-/// It is applied when something happens: what does not pass takes no memory, and no event that does is lost for it. What
-/// each setting asks for has to be met. [`Event::Lagged`] always passes.
+/// It is applied when something happens: what does not pass takes no memory, and no event that does is lost for it.
+/// What each setting asks for has to be met. [`Event::Lagged`] always passes.
 ///
 /// ```
 /// use capmux::{Event, EventFilter, EventKind, Server};
@@ -73,8 +73,8 @@ impl EventFilter {
 
     /// Also [`Event::MessageSent`] and [`Event::MessageReceived`].
     ///
-    /// Each message that passes takes a few allocations and a lock that all connections of the server share. What a filter
-    /// by peer, protocol or code keeps out costs that lock alone, and nothing once nobody is subscribed.
+    /// Each message that passes takes a few allocations and a lock that all connections of the server share. What a
+    /// filter by peer, protocol or code keeps out costs that lock alone, and nothing once nobody is subscribed.
     pub fn messages(mut self) -> Self {
         self.kinds.insert(EventKind::MessageSent);
         self.kinds.insert(EventKind::MessageReceived);

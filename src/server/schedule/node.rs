@@ -87,8 +87,8 @@ impl Node {
         self.dialling.is_none() && self.peer.is_none()
     }
 
-    /// Whether it is being dialled, and will have a place among the outbound peers: what was dialled as persistent, too, when
-    /// it is persistent no longer.
+    /// Whether it is being dialled, and will have a place among the outbound peers: what was dialled as persistent,
+    /// too, when it is persistent no longer.
     pub(super) fn is_dialled_into_a_place(&self) -> bool {
         matches!(self.dialling, Some(Purpose::Dynamic | Purpose::Persistent)) && !self.is(Purpose::Persistent)
     }

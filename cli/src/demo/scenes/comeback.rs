@@ -28,8 +28,8 @@ const GONE: Duration = Duration::from_secs(2);
 pub(in crate::demo) struct Comeback {
     /// How long the node was gone.
     pub(in crate::demo) gone: Duration,
-    /// For each peer, the times from the loss to its first redial, and from each redial to the next. The last one is the
-    /// one that led to the node.
+    /// For each peer, the times from the loss to its first redial, and from each redial to the next. The last one is
+    /// the one that led to the node.
     pub(in crate::demo) delays: Vec<Vec<Duration>>,
     /// How long it took from the node's return until it had all peers again.
     pub(in crate::demo) took: Duration,
