@@ -112,8 +112,10 @@ pub(crate) struct Schedule {
     backoff: Arc<dyn Backoff>,
     random: fastrand::Rng,
     nodes: HashMap<NodeId, Node>,
-    /// Nodes that wait, for each purpose by the time at which they are due.
-    queues: [BTreeSet<(Instant, NodeId)>; 4],
+    /// Nodes that wait, for each purpose by the time at which they are due, and among equals in the order in which they came.
+    queues: [BTreeSet<(Instant, u64, NodeId)>; 4],
+    /// How many have come so far.
+    came: u64,
     /// Dials under way, for each purpose.
     dialling: [usize; 4],
     /// Places of outbound peers that are taken.
@@ -135,6 +137,7 @@ impl Schedule {
             random,
             nodes: HashMap::new(),
             queues: Default::default(),
+            came: 0,
             dialling: [0; 4],
             outbound: 0,
             persistent: 0,
@@ -165,7 +168,7 @@ impl Schedule {
         let free = self.places().saturating_sub(self.outbound);
         let useful = free.saturating_mul(CANDIDATES_PER_PLACE).min(self.limits.waiting);
         let soon = after(now, SHORTEST);
-        let ready = self.queues[Purpose::Dynamic as usize].iter().take(useful).take_while(|(due, _)| *due <= soon);
+        let ready = self.queues[Purpose::Dynamic as usize].iter().take(useful).take_while(|(due, ..)| *due <= soon);
         useful - ready.count()
     }
 
@@ -197,6 +200,8 @@ impl Schedule {
         };
         if is_news && !entry.is(purpose) {
             entry.set(purpose, true);
+            self.came += 1;
+            entry.order = self.came;
             entry.due = Some(entry.due.filter(|_| purpose != Purpose::Asked).unwrap_or(now));
         }
         self.put(id, entry, now);
@@ -294,6 +299,8 @@ impl Schedule {
         let mut node = self.take_or_new(&id, peer);
         node.peer = Some(Direction::Inbound);
         node.has_place = node.is_dialled_into_a_place();
+        // Who has asked for it has it.
+        node.set(Purpose::Asked, false);
         node.due = None;
         self.put(id, node, now);
     }
