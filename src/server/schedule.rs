@@ -13,6 +13,7 @@ mod queue;
 mod tests;
 
 use std::collections::{BTreeSet, HashMap};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -35,6 +36,9 @@ const STABLE: Duration = Duration::from_secs(60);
 
 /// The shortest time between two dials to a node, whatever the backoff says.
 const SHORTEST: Duration = Duration::from_millis(100);
+
+/// The time between two dials to a node when the backoff panics.
+const FALLBACK: Duration = Duration::from_secs(60);
 
 /// The longest time between two dials that begin by themselves; the mean is half of it.
 const PACE: Duration = Duration::from_millis(50);
@@ -342,15 +346,24 @@ impl Schedule {
     fn lost(&mut self, node: &mut Node, now: Instant) {
         self.wait(node, now);
         node.failed(now);
-        if node.is_hopeless(now, self.backoff.give_up_after()) {
+        if node.is_hopeless(now, contained(|| self.backoff.give_up_after(), None)) {
             node.set(Purpose::Dynamic, false);
         }
     }
 
     fn wait(&mut self, node: &mut Node, now: Instant) {
-        let delay = self.backoff.delay(node.failures, self.random.f64()).clamp(SHORTEST, MAX_TIMEOUT);
+        let random = self.random.f64();
+        let delay = contained(|| self.backoff.delay(node.failures, random), FALLBACK).clamp(SHORTEST, MAX_TIMEOUT);
         node.due = Some(if node.is(Purpose::Asked) { now } else { after(now, delay) });
     }
+}
+
+/// What the application's backoff says, or this when it panics: the node must not be lost for that.
+fn contained<T>(ask: impl FnOnce() -> T, otherwise: T) -> T {
+    catch_unwind(AssertUnwindSafe(ask)).unwrap_or_else(|_| {
+        tracing::error!("the backoff panicked");
+        otherwise
+    })
 }
 
 /// A time after another, however far.

@@ -100,3 +100,25 @@ fn who_has_come_by_itself_is_not_asked_for_any_more() {
     assert_eq!(schedule.dials_within(&mut now, CAP), [], "R52: it has been a peer, as was asked");
     schedule.check();
 }
+
+#[derive(Debug)]
+struct Overflow;
+
+impl Backoff for Overflow {
+    fn delay(&self, attempt: u64, _random: f64) -> Duration {
+        u32::try_from(attempt).map(|attempt| SECOND * 1000u32.pow(attempt)).expect("a defect")
+    }
+}
+
+#[test]
+fn a_backoff_that_panics_loses_no_node() {
+    let (mut now, nodes) = (Instant::now(), nodes(1));
+    let mut schedule = Schedule::new(DialLimits::default(), Arc::new(Overflow), fastrand::Rng::with_seed(7));
+    schedule.add(&nodes[0], Purpose::Persistent, now);
+    for _ in 0..10 {
+        let (dial, _) = schedule.next_dial(&mut now);
+        schedule.dial_failed(&dial.id, false, &[], now);
+        schedule.check();
+    }
+    assert_eq!(schedule.next_dial(&mut now).1, FALLBACK, "R46: it is dialled for ever");
+}
