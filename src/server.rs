@@ -103,11 +103,12 @@ impl Server {
                 Some(book) => book.clone(),
                 None => SharedBook::new(AddressBook::random().map_err(StartError::Random)?),
             },
+            orders: Mutex::default(),
             local_address: Mutex::new(local_address),
             config,
         });
         shared.gate.set_exempt(nodes.access.exempt_addresses());
-        shared.introduce(&nodes);
+        shared.introduce(&nodes)?;
         let (commands, incoming) = mpsc::channel(COMMANDS);
         #[cfg(feature = "book-file")]
         let saver = Saver::new(nodes.book_file, &shared);

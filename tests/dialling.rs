@@ -7,11 +7,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
 
-use capmux::book::{AddressBook, SharedBook, Source, State};
+use capmux::book::{AddressBook, Flags, SharedBook, Source, State};
+use capmux::p2p::DisconnectReason;
 use capmux::testing::{Network, manual, node};
 use capmux::{
-    Address, Event, EventKind, EventStream, FibonacciBackoff, Group, NodeAddr, NodeKey, PeerError, Server,
-    ServerBuilder,
+    Address, Direction, Event, EventKind, EventStream, FibonacciBackoff, Group, Listener, NodeAddr, NodeKey, PeerError,
+    Server, ServerBuilder, StartError, Transport,
 };
 use support::{added, settle, sink, start};
 use tokio::time::{Instant, sleep, timeout};
@@ -231,6 +232,162 @@ async fn a_message_rate_changes_for_the_peers_there_are_and_those_that_come() {
         took.push(since.elapsed() > Duration::from_secs(4));
     }
     assert_eq!(took, [false, true, true, false], "R67: fifty messages take five seconds at ten a second");
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_removed_while_being_dialled_does_not_stay_a_peer() {
+    let network = Network::new(1);
+    network.set_latency(Duration::from_millis(100), Duration::ZERO);
+    let other = start(at(&network, "8.8.8.8")).await;
+    let server = start(at(&network, "9.9.9.9")).await;
+    server.add_peer(addr(&other)).unwrap();
+    sleep(Duration::from_millis(250)).await;
+    assert_eq!(server.status().dialling, 1, "R52: it is being dialled");
+    assert!(server.remove_peer(&other.id()).unwrap().is_none(), "R52: it is no peer yet");
+    sleep(MINUTE).await;
+    assert!(server.peers().is_empty() && other.peers().is_empty(), "R52: it does not stay");
+    server.add_peer(addr(&other)).unwrap();
+    sleep(Duration::from_millis(250)).await;
+    server.remove_peer(&other.id()).unwrap();
+    server.add_peer(addr(&other)).unwrap();
+    sleep(MINUTE).await;
+    assert_eq!(server.peers().len(), 1, "R46: it is wanted again");
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_waits_for_a_node_that_is_removed_is_told() {
+    let network = Network::new(1);
+    network.set_latency(Duration::from_millis(100), Duration::ZERO);
+    let other = start(at(&network, "8.8.8.8")).await;
+    let server = start(at(&network, "9.9.9.9")).await;
+    let remove = async {
+        sleep(Duration::from_millis(250)).await;
+        server.remove_peer(&other.id())
+    };
+    let (dialled, removed) = tokio::join!(server.dial(addr(&other)), remove);
+    assert!(matches!(dialled.unwrap_err().error(), PeerError::Requested(_)), "R52");
+    assert!(removed.expect("R52: it was asked for").is_none());
+    sleep(MINUTE).await;
+    assert!(server.peers().is_empty(), "R52");
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_dials_first_is_not_dialled_again_when_it_leaves() {
+    let network = Network::new(1);
+    let (other, silent) = (start(at(&network, "8.8.8.8")).await, network.host("7.7.7.7"));
+    let mut silent_listener = silent.listen(&silent.address()).await.unwrap();
+    let server = start(at(&network, "9.9.9.9").max_dials(1)).await;
+    let nobody = NodeAddr::new(NodeKey::random().public_key(), [silent.address()]);
+    // It has the only place for dials.
+    let blocked = tokio::spawn(async move {
+        let accepted = silent_listener.accept().await;
+        std::future::pending::<()>().await;
+        drop(accepted);
+    });
+    let asked = async {
+        let (first, second) = tokio::join!(server.dial(nobody), server.dial(addr(&other)));
+        assert!(first.is_err(), "nobody answers");
+        second.expect("R45: it has dialled meanwhile")
+    };
+    let (peer, _) = tokio::join!(asked, async {
+        sleep(Duration::from_millis(100)).await;
+        other.dial(addr(&server)).await.expect("it is accepted")
+    });
+    assert_eq!(peer.direction(), Direction::Inbound);
+    peer.disconnect(DisconnectReason::Requested);
+    sleep(MINUTE).await;
+    assert!(server.peers().is_empty(), "R52: it was asked for once, and has been a peer");
+    blocked.abort();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_in_a_banned_network_is_not_dialled() {
+    let network = Network::new(1);
+    let other = start(at(&network, "8.8.8.8")).await;
+    let server = start(at(&network, "9.9.9.9").persistent(addr(&other))).await;
+    let mut events = server.events();
+    added(&mut events).await;
+    assert_eq!(server.ban_subnet("8.8.8.0/24".parse().unwrap(), 10 * MINUTE).len(), 1, "R54");
+    sleep(9 * MINUTE).await;
+    assert!(server.peers().is_empty(), "R54: no connection during the ban");
+    assert!(matches!(server.dial(addr(&other)).await.unwrap_err().error(), PeerError::Banned), "R54");
+    server.unban_subnet(&"8.8.8.0/24".parse().unwrap());
+    sleep(11 * MINUTE).await;
+    assert_eq!(server.peers().len(), 1, "R46: it is still persistent");
+    server.book().with(|book, now| book.ban_subnet("8.8.8.0/24".parse().unwrap(), now + MINUTE, now));
+    assert_eq!(server.drop_banned().len(), 1, "R54: by its network, too");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_of_candidates_that_panics_is_the_end_of_it_alone() {
+    let network = Network::new(1);
+    let other = start(at(&network, "8.8.8.8")).await;
+    let nodes = std::iter::once_with(|| panic!("a defect"));
+    let server = start(at(&network, "9.9.9.9").candidates(tokio_stream::iter(nodes))).await;
+    settle().await;
+    server.dial(addr(&other)).await.expect("R76: the server goes on");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_has_been_shut_down_listens_nowhere() {
+    let network = Network::new(1);
+    let server = start(at(&network, "8.8.8.8")).await;
+    let elsewhere: Address = "8.8.8.8:4000".parse().unwrap();
+    server.shutdown().await;
+    assert_eq!(server.set_listen(Some(elsewhere)).await.unwrap(), None, "R67");
+    assert_eq!(server.local_address(), Some("8.8.8.8:30303".parse().unwrap()), "R67: nothing has changed");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_known_node_is_made_private_and_persistent_with_all_of_its_addresses() {
+    let network = Network::new(1);
+    let server = start(at(&network, "9.9.9.9").address_book(book())).await;
+    let key = NodeKey::random().public_key();
+    let [one, two]: [Address; 2] = ["8.8.8.8:1", "7.7.7.7:1"].map(|address| address.parse().unwrap());
+    let nameless = NodeAddr::new(key, []);
+    assert!(server.set_private(nameless.clone(), true).is_err(), "R48: it would be told of, when it is known");
+    server.add_peer(NodeAddr::new(key, [one.clone()])).unwrap();
+    server.add_peer(NodeAddr::new(key, [two.clone()])).unwrap();
+    server.set_private(nameless.clone(), true).unwrap();
+    let known = server.book().with(|book, now| book.find(&nameless.node_id(), now)).unwrap();
+    assert!(known.flags == Flags::PRIVATE.and(Flags::PERSISTENT), "R46, R48");
+    assert!(known.node.addresses.contains(&one) && known.node.addresses.contains(&two), "R59: addresses are added");
+    let refused = at(&network, "6.6.6.6").private(nameless).start().await;
+    assert!(matches!(refused, Err(StartError::Private { .. })), "R48");
+}
+
+#[tokio::test(start_paused = true)]
+async fn settings_that_make_no_sense_are_refused() {
+    let network = Network::new(1);
+    for interval in [Duration::ZERO, Duration::MAX] {
+        let refused = at(&network, "8.8.8.8").save_book("/nonexistent/book.json", interval).start().await;
+        assert!(matches!(refused, Err(StartError::OutOfRange { setting: "save_book" })), "R51: {interval:?}");
+    }
+    let persistent = |count| {
+        let address: Address = "7.7.7.7:1".parse().unwrap();
+        let nodes = (0..count).map(|_| NodeAddr::new(NodeKey::random().public_key(), [address.clone()]));
+        nodes.fold(at(&network, "8.8.8.8"), ServerBuilder::persistent)
+    };
+    assert!(matches!(persistent(1001).start().await, Err(StartError::OutOfRange { setting: "persistent" })), "R46");
+    let key = NodeKey::random();
+    let own = NodeAddr::new(key.public_key(), ["7.7.7.7:1".parse::<Address>().unwrap()]);
+    let server = start(Server::builder(key).persistent(own)).await;
+    assert!(!server.is_persistent(&server.id()), "R46: a list that all nodes have in common has this one, too");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_shutdown_counts_against_no_node() {
+    let network = Network::new(1);
+    let silent = network.host("8.8.8.8");
+    let _listener = silent.listen(&silent.address()).await.unwrap();
+    let (node, book) = (NodeAddr::new(NodeKey::random().public_key(), [silent.address()]), book());
+    book.with(|book, now| book.offer(&node, &Source::Local, now)).unwrap();
+    let server = start(at(&network, "9.9.9.9").address_book(book.clone())).await;
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(server.status().dialling, 1, "R55");
+    server.shutdown().await;
+    let known = book.with(|book, now| book.find(&node.node_id(), now)).unwrap();
+    assert_eq!((known.state, known.score), (State::New, 0), "R54: it has not failed");
 }
 
 #[tokio::test]

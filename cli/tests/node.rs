@@ -9,6 +9,7 @@ use capmux::p2p::{BaseMessage, MessageId};
 use capmux::{Connection, DisconnectReason, Enode, NodeKey};
 use common::{Node, hello, read_until, run, told};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::time::timeout;
 
 /// Dials a node with a new key, as far as the encryption.
 async fn dial(node: &Node) -> (Connection, NodeKey) {

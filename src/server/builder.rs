@@ -253,7 +253,9 @@ impl ServerBuilder {
         if let Some((setting, ..)) = counts.into_iter().find(|(_, count, most)| *count == 0 || count > most) {
             return Err(StartError::OutOfRange { setting });
         }
-        if let Some(setting) = self.limits.of_peers().out_of_range().or(accept.out_of_range()) {
+        if let Some(setting) =
+            self.limits.of_peers().out_of_range().or(accept.out_of_range()).or(self.nodes.out_of_range())
+        {
             return Err(StartError::OutOfRange { setting });
         }
         let Timeouts { dial, encryption, hello, write_stall, inbox_stall } = self.timeouts;

@@ -2,11 +2,15 @@
 //! the application has.
 
 use std::fmt;
+use std::future::poll_fn;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
+use std::sync::atomic::Ordering;
+use std::task::Poll;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
-use tokio_stream::{Stream, StreamExt};
+use tokio_stream::Stream;
 
 use super::schedule::{Purpose, Taken};
 use super::shared::Shared;
@@ -78,14 +82,22 @@ impl Candidates {
         }
     }
 
-    /// The next node of the stream, if there is one: for as long as more nodes are of use.
+    /// The next node of the stream, if there is one: for as long as more nodes are of use. A stream that panics has ended.
     ///
     /// # Cancel safety
     /// No node is lost.
-    pub(super) async fn next(&mut self) -> NodeAddr {
+    pub(super) async fn next(&mut self, shared: &Shared) -> NodeAddr {
         if let Some(CandidateStream(stream)) = &mut self.stream {
             sleep_until(self.next_candidate).await;
-            if let Some(node) = stream.next().await {
+            let contained = poll_fn(|context| {
+                let polled = catch_unwind(AssertUnwindSafe(|| stream.as_mut().poll_next(context)));
+                polled.unwrap_or_else(|_| {
+                    tracing::error!("the stream of candidates panicked: there will be no more of them");
+                    shared.config.meters.ends.internal_errors.fetch_add(1, Ordering::Relaxed);
+                    Poll::Ready(None)
+                })
+            });
+            if let Some(node) = contained.await {
                 return node;
             }
             self.stream = None;

@@ -11,6 +11,7 @@ use super::shared::Shared;
 use super::turn::Claim;
 use crate::book::Source;
 use crate::node::{Address, NodeAddr, PublicKey};
+use crate::p2p::DisconnectReason;
 use crate::peer::driver::Driver;
 use crate::peer::handlers::HandlerEnd;
 use crate::peer::setup::{self, Ready};
@@ -62,7 +63,7 @@ pub(super) async fn run_peer(
     let listens_at = listening_address(&ready, &endpoints);
     let inner = PeerInner::new(&shared.config, &ready, direction, endpoints, &shared.traffic);
     let peer = Peer::new(inner.clone());
-    if let Err(error) = shared.check_ban(&peer.id()).and_then(|()| claim.admit(&peer)) {
+    if let Err(error) = shared.check_ban_of(&peer).and_then(|()| claim.admit(&peer)) {
         return Err(Box::pin(setup::refuse(ready.connection, error)).await);
     }
     let (ticket, dialled) = match origin {
@@ -76,6 +77,10 @@ pub(super) async fn run_peer(
     match dialled {
         Some((underway, address)) => underway.connected(&address, Some(&peer)),
         None => accepted(shared, &peer, listens_at),
+    }
+    // Who was banned a moment ago was not found among the peers.
+    if shared.check_ban_of(&peer).is_err() {
+        peer.disconnect(DisconnectReason::UselessPeer);
     }
     let report = &mut |end: HandlerEnd| {
         let (peer, ending) = (membership.peer.clone(), Ending::new(Stage::Session, end.error));
@@ -117,14 +122,19 @@ struct Membership {
 impl Drop for Membership {
     fn drop(&mut self) {
         let ending = self.ending.take().unwrap_or_else(|| self.inner.abandoned());
-        self.shared.peers.remove(&self.peer);
+        let claim = self.shared.peers.remove(&self.peer);
         self.shared.dialler.peer_dropped(&self.peer.id(), self.peer.age(), &ending);
         // At the end of a run the book keeps who is connected: they are dialled first in the next.
-        if !self.shared.config.shutdown.is_cancelled() {
+        let config = &self.shared.config;
+        if !(config.shutdown.is_cancelled() || config.abort.is_cancelled()) {
             self.shared.known(|book, now| book.disconnected(&self.peer.id(), now));
         }
         self.ticket = None;
         self.inner.set_ending(ending.clone());
         self.shared.emit(Event::Dropped { peer: self.peer.clone(), ending });
+        // Only now may another connection with the node become a peer: everybody hears of this one's end first.
+        if let Some(claim) = claim {
+            self.shared.peers.unclaim(&claim);
+        }
     }
 }

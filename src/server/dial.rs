@@ -49,9 +49,11 @@ impl Underway {
                 book.disconnected(&dial.id, now);
             }
         });
-        self.shared.dialler.dial_connected(&dial.id, address, peer);
-        if let Some(peer) = peer.filter(|_| dial.purpose == Purpose::Dynamic) {
-            self.make_room(peer);
+        let is_wanted = self.shared.dialler.dial_connected(&dial.id, address, peer);
+        match peer {
+            Some(peer) if !is_wanted => peer.disconnect(DisconnectReason::Requested),
+            Some(peer) if dial.purpose == Purpose::Dynamic => self.make_room(peer),
+            _ => {}
         }
     }
 
@@ -146,7 +148,11 @@ async fn dial_and_run(underway: &mut Underway) -> Result<(), Ending> {
 /// Tries the addresses of a node in turn, until it answers at one of them: an address may be out of date, and what is
 /// there another node.
 async fn reach(shared: &Arc<Shared>, node: &NodeAddr) -> Result<((Box<Ready>, Claim), Endpoints, Address), Ending> {
-    let (ways, mut left) = (ways(&shared.transports, &node.addresses)?, shared.config.timeouts.dial);
+    let addresses: Vec<_> = node.addresses.iter().filter(|address| !shared.is_banned_at(address)).cloned().collect();
+    if addresses.is_empty() && !node.addresses.is_empty() {
+        return Err(Ending::new(Stage::Dial, PeerError::Banned));
+    }
+    let (ways, mut left) = (ways(&shared.transports, &addresses)?, shared.config.timeouts.dial);
     let mut attempts = Vec::new();
     for (place, (address, transport)) in ways.iter().enumerate() {
         let (begin, limit) = (Instant::now(), left.div_f64((ways.len() - place) as f64));

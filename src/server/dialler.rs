@@ -1,6 +1,6 @@
 //! The dial schedule as the tasks of a server share it, and who waits for a dial.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -25,6 +25,8 @@ struct State {
     schedule: Schedule,
     /// Who waits for a node to be dialled.
     asking: HashMap<NodeId, Vec<DialReply>>,
+    /// Nodes that nobody wanted any more while they were being dialled.
+    unwanted: HashSet<NodeId>,
 }
 
 impl fmt::Debug for Dialler {
@@ -35,7 +37,11 @@ impl fmt::Debug for Dialler {
 
 impl Dialler {
     pub(super) fn new(limits: DialLimits, backoff: Arc<dyn Backoff>, random: fastrand::Rng) -> Self {
-        let state = State { schedule: Schedule::new(limits, backoff, random), asking: HashMap::new() };
+        let state = State {
+            schedule: Schedule::new(limits, backoff, random),
+            asking: HashMap::new(),
+            unwanted: HashSet::new(),
+        };
         Self { state: Mutex::new(state), changed: Notify::new() }
     }
 
@@ -46,26 +52,21 @@ impl Dialler {
 
     /// Takes a node that is to be dialled for this purpose.
     pub(super) fn add(&self, node: &NodeAddr, purpose: Purpose) -> Taken {
-        self.change(|state, now| state.schedule.add(node, purpose, now))
+        self.change(|state, now| state.add(node, purpose, now))
     }
 
     /// Takes nodes to be dialled while there is a place, the first of them first. Returns whether any was news.
     pub(super) fn offer(&self, nodes: &[NodeAddr]) -> bool {
         self.change(|state, now| {
-            let mut is_news = false;
-            for (place, node) in (0..).zip(nodes) {
-                // Of those that are due at the same time, the schedule knows no order.
-                let due = now + Duration::from_nanos(place);
-                is_news |= state.schedule.add(node, Purpose::Dynamic, due) == Taken::Waiting;
-            }
-            is_news
+            let waiting = nodes.iter().filter(|node| state.schedule.add(node, Purpose::Dynamic, now) == Taken::Waiting);
+            waiting.count() > 0
         })
     }
 
     /// Takes a node that is to be dialled once, as soon as possible. `reply` is answered when it is a peer or was
     /// dialled in vain; it is given back if neither will be.
     pub(super) fn ask(&self, node: &NodeAddr, reply: DialReply) -> Result<(), Taken> {
-        self.change(|state, now| match state.schedule.add(node, Purpose::Asked, now) {
+        self.change(|state, now| match state.add(node, Purpose::Asked, now) {
             Taken::Waiting | Taken::Dialling => {
                 let asking = state.asking.entry(node.node_id()).or_default();
                 asking.retain(|reply| !reply.is_closed());
@@ -105,13 +106,19 @@ impl Dialler {
         self.lock().schedule.is_persistent(id)
     }
 
-    /// Nobody wants this node any more. Returns whether it was persistent.
+    /// Nobody wants this node any more, what comes of a dial under way neither. Returns whether somebody did: it was
+    /// persistent, or asked for.
     pub(super) fn remove(&self, id: &NodeId) -> bool {
-        let (was_persistent, asking) =
-            self.change(|state, now| (state.schedule.remove(id, now), state.asking.remove(id)));
+        let (was_persistent, asking) = self.change(|state, now| {
+            if state.schedule.is_dialling(id) {
+                state.unwanted.insert(*id);
+            }
+            (state.schedule.remove(id, now), state.asking.remove(id))
+        });
+        let was_wanted = was_persistent || asking.is_some();
         let removed = Ending::new(Stage::Dial, PeerError::Requested(DisconnectReason::Requested));
         answer(asking, &Err(removed));
-        was_persistent
+        was_wanted
     }
 
     pub(super) fn set_limits(&self, change: impl FnOnce(&mut DialLimits)) {
@@ -122,15 +129,17 @@ impl Dialler {
         });
     }
 
-    /// A dial has reached the node at this address, which is now this peer; none if the dial was a feeler.
-    pub(super) fn dial_connected(&self, id: &NodeId, address: &Address, peer: Option<&Peer>) {
-        let asking = self.change(|state, now| {
+    /// A dial has reached the node at this address, which is now this peer; none if the dial was a feeler. Returns whether
+    /// it is still wanted.
+    pub(super) fn dial_connected(&self, id: &NodeId, address: &Address, peer: Option<&Peer>) -> bool {
+        let (asking, is_unwanted) = self.change(|state, now| {
             state.schedule.dial_connected(id, address, now);
-            peer.and_then(|_| state.asking.remove(id))
+            (peer.and_then(|_| state.asking.remove(id)), state.unwanted.remove(id))
         });
         if let Some(peer) = peer {
             answer(asking, &Ok(peer.clone()));
         }
+        !is_unwanted
     }
 
     /// A dial has ended without a peer, or with the one that there was already. `failed` are the addresses at which
@@ -146,6 +155,7 @@ impl Dialler {
         let has_answered = ending.is_none_or(|ending| ending.stage() > Stage::Dial);
         let asking = self.change(|state, now| {
             state.schedule.dial_failed(id, has_answered, failed, now);
+            state.unwanted.remove(id);
             if ending.is_some_and(|ending| loss(ending) == Loss::Useless) {
                 state.schedule.useless(id, now);
             }
@@ -158,9 +168,7 @@ impl Dialler {
     pub(super) fn peer_accepted(&self, node: &NodeAddr, peer: &Peer) {
         let asking = self.change(|state, now| {
             state.schedule.peer_accepted(node, now);
-            let is_dialling = state.schedule.is_dialling(&peer.id());
-            // A dial under way finds out by itself.
-            if is_dialling { None } else { state.asking.remove(&peer.id()) }
+            state.asking.remove(&peer.id())
         });
         answer(asking, &Ok(peer.clone()));
     }
@@ -170,15 +178,29 @@ impl Dialler {
         self.change(|state, now| state.schedule.peer_dropped(id, lived, loss(ending), now));
     }
 
+    /// Has the switch look again, after a change elsewhere that matters to it.
+    pub(super) fn wake(&self) {
+        self.changed.notify_one();
+    }
+
     fn change<T>(&self, change: impl FnOnce(&mut State, std::time::Instant) -> T) -> T {
         let changed = change(&mut self.lock(), now());
-        self.changed.notify_one();
+        self.wake();
         changed
     }
 
     /// No code that can panic runs under the lock.
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn add(&mut self, node: &NodeAddr, purpose: Purpose, now: std::time::Instant) -> Taken {
+        if matches!(purpose, Purpose::Asked | Purpose::Persistent) {
+            self.unwanted.remove(&node.node_id());
+        }
+        self.schedule.add(node, purpose, now)
     }
 }
 

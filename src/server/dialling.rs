@@ -14,7 +14,7 @@ use super::shared::Shared;
 use super::start_error::StartError;
 use super::switch::Command;
 use super::{Server, reachable};
-use crate::book::{Flags, SharedBook};
+use crate::book::{Flags, Refusal, SharedBook, Source};
 use crate::node::{Address, NodeAddr, NodeId, Subnet};
 use crate::p2p::DisconnectReason;
 use crate::peer::{Ending, Peer, PeerError, Stage};
@@ -39,7 +39,7 @@ pub enum NotAdded {
     ShuttingDown,
 }
 
-/// No peer and no persistent node has this id.
+/// No peer and no persistent node has this id, and nobody has asked for it to be dialled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("{id} is neither a peer nor a persistent node")]
 #[non_exhaustive]
@@ -71,14 +71,16 @@ impl Server {
         if shutdown.is_cancelled() {
             return Err(failed(PeerError::ShuttingDown));
         }
-        let (reply, answer) = oneshot::channel();
-        if let Err(refused) = self.shared.dialler.ask(&node, reply) {
-            return match (refused, self.peer(&id)) {
-                (Taken::Connected, Some(peer)) => Ok(peer),
-                (Taken::Connected, None) => Err(failed(PeerError::AlreadyConnected)),
-                _ => Err(failed(PeerError::TooManyDials)),
-            };
-        }
+        let answer = loop {
+            let (reply, answer) = oneshot::channel();
+            match (self.shared.dialler.ask(&node, reply), self.peer(&id)) {
+                (Ok(()), _) => break answer,
+                (Err(Taken::Connected), Some(peer)) => return Ok(peer),
+                // It is about to be told that the peer is gone.
+                (Err(Taken::Connected), None) => tokio::task::yield_now().await,
+                (Err(_), _) => return Err(failed(PeerError::TooManyDials)),
+            }
+        };
         tokio::select! {
             biased;
             answer = answer => {
@@ -104,27 +106,30 @@ impl Server {
         if self.shared.config.shutdown.is_cancelled() {
             return Err(NotAdded::ShuttingDown);
         }
-        match self.shared.dialler.add(&node, Purpose::Persistent) {
-            Taken::Full => return Err(NotAdded::Full),
-            _ => self.shared.gate.set_exempt(self.shared.peers.mark(Mark::Persistent, &node)),
+        // First, so that a dial that begins at once passes the limits.
+        let _order = self.shared.order();
+        self.shared.mark(Mark::Persistent, &node);
+        if self.shared.dialler.add(&node, Purpose::Persistent) == Taken::Full {
+            self.shared.unmark(Mark::Persistent, &node.node_id());
+            return Err(NotAdded::Full);
         }
-        self.shared.flag(&node, Flags::PERSISTENT, true);
+        self.shared.keep_persistent(&node);
         Ok(())
     }
 
     /// Takes a node's persistence away, gives up dialling it, and disconnects it with [`DisconnectReason::Requested`].
-    /// Returns the peer, if it was one: [`Peer::closed`] waits for the end.
+    /// Returns the peer, if it was one: [`Peer::closed`] waits for the end. Of a dial under way comes no peer that stays,
+    /// and who waits in [`Server::dial`] for it is told [`PeerError::Requested`].
     ///
     /// # Errors
     /// [`UnknownNode`].
     pub fn remove_peer(&self, id: &NodeId) -> Result<Option<Peer>, UnknownNode> {
-        let was_persistent = self.shared.dialler.remove(id);
-        if let Some(exempt) = self.shared.peers.unmark(Mark::Persistent, id) {
-            self.shared.gate.set_exempt(exempt);
-        }
+        let _order = self.shared.order();
+        let was_wanted = self.shared.dialler.remove(id);
+        self.shared.unmark(Mark::Persistent, id);
         self.shared.unflag(id, Flags::PERSISTENT);
         match self.peer(id) {
-            None if !was_persistent => Err(UnknownNode { id: *id }),
+            None if !was_wanted => Err(UnknownNode { id: *id }),
             peer => Ok(peer.inspect(|peer| peer.disconnect(DisconnectReason::Requested))),
         }
     }
@@ -148,9 +153,18 @@ impl Server {
         self.shared.dialler.is_persistent(id)
     }
 
-    /// Sets whether a node is private: nobody else is told of a private one.
-    pub fn set_private(&self, node: impl Into<NodeAddr>, is_private: bool) {
-        self.shared.flag(&node.into(), Flags::PRIVATE, is_private);
+    /// Sets whether a node is private: nobody else is told of a private one. One that is in the address book needs no
+    /// addresses here; those that are given are added.
+    ///
+    /// # Errors
+    /// [`Refusal`], when the node is not in the book and has no place there: then nothing has changed.
+    pub fn set_private(&self, node: impl Into<NodeAddr>, is_private: bool) -> Result<(), Refusal> {
+        let node = node.into();
+        if is_private {
+            return self.shared.flag(&node, Flags::PRIVATE);
+        }
+        self.shared.unflag(&node.node_id(), Flags::PRIVATE);
+        Ok(())
     }
 
     /// The address book: the one that was [given](crate::ServerBuilder::address_book) to the server, or one of its own,
@@ -172,8 +186,9 @@ impl Server {
         self.peer(&id).inspect(|peer| peer.disconnect(DisconnectReason::UselessPeer))
     }
 
-    /// Bans all addresses of a network for a time, at most for ten years. Peers that are connected from there, or
-    /// there, are disconnected and returned. Connections from there are closed unread.
+    /// Bans all addresses of a network for a time, at most for ten years. Peers that are connected from there, or there,
+    /// are disconnected and returned. Connections from there are closed unread, and no node is dialled there, a persistent
+    /// one neither.
     pub fn ban_subnet(&self, subnet: Subnet, time: Duration) -> Vec<Peer> {
         self.shared.book.with(|book, now| book.ban_subnet(subnet, end_of_ban(now, time), now));
         let mut banned = self.peers();
@@ -193,7 +208,7 @@ impl Server {
     }
 
     /// Listens on another address from now on, or on none. The new one is listened on before the old one is given up;
-    /// peers stay. Returns where it listens.
+    /// peers stay. Returns where it listens: nowhere when the server is shutting down.
     ///
     /// # Errors
     /// [`StartError::NoTransport`] and [`StartError::Listen`]; then nothing has changed.
@@ -207,12 +222,9 @@ impl Server {
         };
         let address = listener.as_ref().map(BoxedListener::local_address);
         let (done, is_done) = oneshot::channel();
-        if self.commands.send(Command::Listen(listener, done)).await.is_ok() {
-            self.shared.set_local_address(address.clone());
-            // The task answers, or is about to end.
-            let _ = is_done.await;
-        }
-        Ok(address)
+        // Either fails if the task has ended, or is about to.
+        let _ = self.commands.send(Command::Listen(listener, done)).await;
+        Ok(is_done.await.ok().and(address))
     }
 }
 
@@ -222,19 +234,29 @@ fn end_of_ban(now: SystemTime, time: Duration) -> SystemTime {
 
 impl Shared {
     /// Makes the nodes of the settings known to those who decide about dials.
-    pub(super) fn introduce(&self, nodes: &Nodes) {
+    pub(super) fn introduce(&self, nodes: &Nodes) -> Result<(), StartError> {
         let address = self.local_address.lock().unwrap_or_else(PoisonError::into_inner).clone();
         self.set_local_address(address);
-        for node in &nodes.persistent {
+        let is_other = |node: &&NodeAddr| node.public_key != self.config.public_key;
+        for node in nodes.persistent.iter().filter(is_other) {
             self.dialler.add(node, Purpose::Persistent);
-            self.flag(node, Flags::PERSISTENT, true);
+            self.keep_persistent(node);
         }
-        for node in &nodes.private {
-            self.flag(node, Flags::PRIVATE, true);
+        for node in nodes.private.iter().filter(is_other) {
+            let id = node.node_id();
+            self.flag(node, Flags::PRIVATE).map_err(|source| StartError::Private { id, source })?;
+        }
+        Ok(())
+    }
+
+    /// Notes in the book that a node is persistent. It is without the book, too.
+    fn keep_persistent(&self, node: &NodeAddr) {
+        if let Err(refusal) = self.flag(node, Flags::PERSISTENT) {
+            tracing::debug!(%node, "not in the address book: {refusal}");
         }
     }
 
-    fn set_local_address(&self, address: Option<Address>) {
+    pub(super) fn set_local_address(&self, address: Option<Address>) {
         let own = address.as_ref().and_then(Address::socket_addr).map(reachable);
         self.book.with(|book, _| book.set_own(self.config.public_key.node_id(), own.into_iter().collect()));
         let listen_port = address.as_ref().map_or(0, port);
@@ -243,17 +265,15 @@ impl Shared {
     }
 
     /// Notes in the book what the application wants of a node.
-    fn flag(&self, node: &NodeAddr, flag: Flags, is_set: bool) {
+    fn flag(&self, node: &NodeAddr, flag: Flags) -> Result<(), Refusal> {
         let id = node.node_id();
-        if !is_set {
-            return self.unflag(&id, flag);
-        }
         self.book.with(|book, now| {
-            let flags = book.find(&id, now).map_or(flag, |known| known.flags.and(flag));
-            if let Err(refusal) = book.keep(node, flags, now) {
-                tracing::debug!(%node, "not in the address book: {refusal}");
-            }
-        });
+            let Some(known) = book.find(&id, now) else { return book.keep(node, flag, now) };
+            book.set_flags(&id, known.flags.and(flag), now);
+            // The addresses that are known may be all that there are.
+            let _ = book.offer(node, &Source::Local, now);
+            Ok(())
+        })
     }
 
     fn unflag(&self, id: &NodeId, flag: Flags) {

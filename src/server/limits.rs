@@ -6,7 +6,7 @@ use super::gate::AcceptLimits;
 pub use super::peer_set::PeerLimits;
 use crate::node::{NodeAddr, NodeId};
 use crate::p2p::{DisconnectReason, RateLimit};
-use crate::peer::{Peer, PeerError};
+use crate::peer::Peer;
 
 /// A limit is 0, which would let nothing through, or above `max_peers`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -44,8 +44,10 @@ impl Server {
         if let Some(setting) = limits.out_of_range() {
             return Err(InvalidLimits { setting });
         }
+        let surplus = self.shared.peers.set_limits(limits);
+        // The switch wakes, and finds the places that there are now.
         self.shared.dialler.set_limits(|dials| dials.outbound = limits.max_outbound);
-        Ok(disconnect(self.shared.peers.set_limits(limits), DisconnectReason::TooManyPeers))
+        Ok(disconnect(surplus, DisconnectReason::TooManyPeers))
     }
 
     /// Sets how many messages a second a peer may send for one of the protocols, from now on; `None` lifts the limit.
@@ -116,17 +118,15 @@ impl Server {
 
     /// Adds a trusted node; see [`ServerBuilder::trusted`](crate::ServerBuilder::trusted).
     pub fn add_trusted(&self, node: impl Into<NodeAddr>) {
-        self.shared.gate.set_exempt(self.shared.peers.mark(Mark::Trusted, &node.into()));
+        let node = node.into();
+        let _order = self.shared.order();
+        self.shared.mark(Mark::Trusted, &node);
     }
 
     /// From now on the node is like any other; whether it was trusted. If it is a peer, it stays one.
     pub fn remove_trusted(&self, id: &NodeId) -> bool {
-        let exempt = self.shared.peers.unmark(Mark::Trusted, id);
-        let was_trusted = exempt.is_some();
-        if let Some(exempt) = exempt {
-            self.shared.gate.set_exempt(exempt);
-        }
-        was_trusted
+        let _order = self.shared.order();
+        self.shared.unmark(Mark::Trusted, id)
     }
 
     /// Whether the node is trusted.
@@ -134,10 +134,10 @@ impl Server {
         self.shared.peers.is_marked(Mark::Trusted, id)
     }
 
-    /// Disconnects the peers that are banned by now, with [`DisconnectReason::UselessPeer`], and returns them: to be
+    /// Disconnects the peers that are banned by now, or their networks, with [`DisconnectReason::UselessPeer`], and returns them: to be
     /// called after a ban, which is otherwise looked up when a node connects or is dialled.
     pub fn drop_banned(&self) -> Vec<Peer> {
-        let is_banned = |peer: &Peer| matches!(self.shared.check_ban(&peer.id()), Err(PeerError::Banned));
+        let is_banned = |peer: &Peer| self.shared.check_ban_of(peer).is_err();
         let banned = self.peers().into_iter().filter(is_banned).collect();
         disconnect(banned, DisconnectReason::UselessPeer)
     }

@@ -118,7 +118,7 @@ impl PeerSet {
         self.changed.notify_waiters();
     }
 
-    /// A connection has not become a peer.
+    /// A connection has not become a peer, or is one no longer.
     pub(super) fn unclaim(&self, ticket: &Ticket) {
         self.lock().claims.end(ticket);
         self.changed.notify_waiters();
@@ -164,12 +164,9 @@ impl PeerSet {
         Ok(())
     }
 
-    /// Removes a peer.
-    pub(super) fn remove(&self, peer: &Peer) {
-        let mut state = self.lock();
-        if let Some(member) = state.peers.remove(&peer.id()) {
-            state.claims.end(&member.ticket);
-        }
+    /// Removes a peer. No other connection with the node can be one until [`unclaim`](Self::unclaim) is told of the result.
+    pub(super) fn remove(&self, peer: &Peer) -> Option<Ticket> {
+        self.lock().peers.remove(&peer.id()).map(|member| member.ticket)
     }
 
     pub(super) fn find(&self, id: &NodeId) -> Option<Peer> {

@@ -13,6 +13,7 @@ mod queue;
 mod tests;
 
 use std::collections::{BTreeSet, HashMap};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -35,6 +36,9 @@ const STABLE: Duration = Duration::from_secs(60);
 
 /// The shortest time between two dials to a node, whatever the backoff says.
 const SHORTEST: Duration = Duration::from_millis(100);
+
+/// The time between two dials to a node when the backoff panics.
+const FALLBACK: Duration = Duration::from_secs(60);
 
 /// The longest time between two dials that begin by themselves; the mean is half of it.
 const PACE: Duration = Duration::from_millis(50);
@@ -112,8 +116,10 @@ pub(crate) struct Schedule {
     backoff: Arc<dyn Backoff>,
     random: fastrand::Rng,
     nodes: HashMap<NodeId, Node>,
-    /// Nodes that wait, for each purpose by the time at which they are due.
-    queues: [BTreeSet<(Instant, NodeId)>; 4],
+    /// Nodes that wait, for each purpose by the time at which they are due, and among equals in the order in which they came.
+    queues: [BTreeSet<(Instant, u64, NodeId)>; 4],
+    /// How many have come so far.
+    came: u64,
     /// Dials under way, for each purpose.
     dialling: [usize; 4],
     /// Places of outbound peers that are taken.
@@ -135,6 +141,7 @@ impl Schedule {
             random,
             nodes: HashMap::new(),
             queues: Default::default(),
+            came: 0,
             dialling: [0; 4],
             outbound: 0,
             persistent: 0,
@@ -165,7 +172,7 @@ impl Schedule {
         let free = self.places().saturating_sub(self.outbound);
         let useful = free.saturating_mul(CANDIDATES_PER_PLACE).min(self.limits.waiting);
         let soon = after(now, SHORTEST);
-        let ready = self.queues[Purpose::Dynamic as usize].iter().take(useful).take_while(|(due, _)| *due <= soon);
+        let ready = self.queues[Purpose::Dynamic as usize].iter().take(useful).take_while(|(due, ..)| *due <= soon);
         useful - ready.count()
     }
 
@@ -197,6 +204,8 @@ impl Schedule {
         };
         if is_news && !entry.is(purpose) {
             entry.set(purpose, true);
+            self.came += 1;
+            entry.order = self.came;
             entry.due = Some(entry.due.filter(|_| purpose != Purpose::Asked).unwrap_or(now));
         }
         self.put(id, entry, now);
@@ -294,6 +303,8 @@ impl Schedule {
         let mut node = self.take_or_new(&id, peer);
         node.peer = Some(Direction::Inbound);
         node.has_place = node.is_dialled_into_a_place();
+        // Who has asked for it has it.
+        node.set(Purpose::Asked, false);
         node.due = None;
         self.put(id, node, now);
     }
@@ -335,15 +346,24 @@ impl Schedule {
     fn lost(&mut self, node: &mut Node, now: Instant) {
         self.wait(node, now);
         node.failed(now);
-        if node.is_hopeless(now, self.backoff.give_up_after()) {
+        if node.is_hopeless(now, contained(|| self.backoff.give_up_after(), None)) {
             node.set(Purpose::Dynamic, false);
         }
     }
 
     fn wait(&mut self, node: &mut Node, now: Instant) {
-        let delay = self.backoff.delay(node.failures, self.random.f64()).clamp(SHORTEST, MAX_TIMEOUT);
+        let random = self.random.f64();
+        let delay = contained(|| self.backoff.delay(node.failures, random), FALLBACK).clamp(SHORTEST, MAX_TIMEOUT);
         node.due = Some(if node.is(Purpose::Asked) { now } else { after(now, delay) });
     }
+}
+
+/// What the application's backoff says, or this when it panics: the node must not be lost for that.
+fn contained<T>(ask: impl FnOnce() -> T, otherwise: T) -> T {
+    catch_unwind(AssertUnwindSafe(ask)).unwrap_or_else(|_| {
+        tracing::error!("the backoff panicked");
+        otherwise
+    })
 }
 
 /// A time after another, however far.

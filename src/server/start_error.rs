@@ -1,8 +1,9 @@
 //! Why a server does not start.
 
-use crate::node::Address;
 use std::io;
 
+use crate::book::Refusal;
+use crate::node::{Address, NodeId};
 use crate::p2p::{LivenessSettingsError, MAX_BASE_MESSAGE_SIZE, RegistrationError};
 use crate::protocol::ProtocolError;
 
@@ -28,7 +29,7 @@ pub enum StartError {
         max_message_size: usize,
     },
     /// A setting is 0, which would let nothing through, or beyond what it can be: a year for times, 2^20 for
-    /// `event_capacity`, 1 KiB to 64 KiB less 32 bytes for `chunk_size`.
+    /// `event_capacity`, 1 KiB to 64 KiB less 32 bytes for `chunk_size`, a thousand for `persistent` nodes.
     #[error("{setting} is out of range: its documentation tells the least and the most")]
     OutOfRange {
         /// The name of the setting.
@@ -53,6 +54,14 @@ pub enum StartError {
         address: Address,
         /// What the operating system says.
         source: io::Error,
+    },
+    /// A node that is to be private has no place in the address book, so that it might be told of one day.
+    #[error("{id} cannot be kept private: {source}")]
+    Private {
+        /// The node.
+        id: NodeId,
+        /// Why.
+        source: Refusal,
     },
     /// The operating system has no random numbers.
     #[error("the operating system has no random numbers: {0}")]

@@ -62,7 +62,7 @@ impl Switch {
                 () = shared.dialler.changed() => {}
                 () = shared.book.changed(), if shared.keeps_book => {}
                 () = until(wake) => {}
-                node = self.candidates.next(), if shared.dialler.wanted() > 0 && shared.peers.has_place() => self.candidates.take(&shared, &node),
+                node = self.candidates.next(&shared), if shared.dialler.wanted() > 0 && shared.peers.has_place() => self.candidates.take(&shared, &node),
                 () = self.saver.run(&shared) => {}
                 accepted = accept(self.listener.as_mut(), not_before) => match accepted {
                     Ok((stream, endpoints)) => self.accepted(stream, endpoints),
@@ -111,6 +111,8 @@ impl Switch {
 
     fn obey(&mut self, command: Command) {
         let Command::Listen(listener, done) = command;
+        // Of several orders at once the last one holds, for both.
+        self.shared.set_local_address(listener.as_ref().map(BoxedListener::local_address));
         self.listener = listener;
         // Who asked may have stopped waiting.
         let _ = done.send(());

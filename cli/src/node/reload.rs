@@ -103,9 +103,13 @@ fn meet(before: &Plan, plan: &Plan, server: &Server, notes: &mut Vec<String>) ->
             notes.push(format!("error: {node} is not kept: {error}"));
         }
     }
-    gone(&before.private, &plan.private).for_each(|node| server.set_private(node, false));
-    let new = plan.private.iter().filter(|node| !before.private.contains(node));
-    new.for_each(|node| server.set_private(node, true));
+    let public = gone(&before.private, &plan.private).map(|node| (node, false));
+    let private = plan.private.iter().filter(|node| !before.private.contains(node)).map(|node| (node, true));
+    for (node, is_private) in public.chain(private) {
+        if let Err(refusal) = server.set_private(node, is_private) {
+            notes.push(format!("error: {node} cannot be kept private: {refusal}"));
+        }
+    }
     dropped
 }
 

@@ -1,5 +1,6 @@
 //! The settings about which nodes there are peers of, and how many.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 #[cfg(feature = "book-file")]
 use std::time::Duration;
@@ -9,11 +10,14 @@ use tokio_stream::Stream;
 use super::ServerBuilder;
 use crate::book::SharedBook;
 use crate::node::NodeAddr;
+#[cfg(feature = "book-file")]
+use crate::p2p::MAX_TIMEOUT;
 use crate::server::access::{Access, Mark, Trust};
 use crate::server::backoff::{Backoff, ExponentialBackoff};
 use crate::server::candidates::CandidateStream;
 use crate::server::gate::AcceptLimits;
 use crate::server::peer_set::PeerLimits;
+use crate::server::schedule::DialLimits;
 
 /// How many connections there may be.
 #[derive(Debug, Clone, Copy)]
@@ -81,6 +85,16 @@ impl Nodes {
     /// Whether the server looks for peers by itself.
     pub(in crate::server) fn are_looked_for(&self) -> bool {
         self.book.is_some() || !self.bootnodes.is_empty() || self.candidates.is_some()
+    }
+
+    /// The name of a setting that will not do.
+    pub(in crate::server) fn out_of_range(&self) -> Option<&'static str> {
+        #[cfg(feature = "book-file")]
+        if self.book_file.as_ref().is_some_and(|file| file.interval.is_zero() || file.interval > MAX_TIMEOUT) {
+            return Some("save_book");
+        }
+        let persistent: BTreeSet<_> = self.persistent.iter().map(NodeAddr::node_id).collect();
+        (persistent.len() > DialLimits::default().waiting).then_some("persistent")
     }
 }
 
@@ -160,6 +174,7 @@ impl ServerBuilder {
 
     /// Adds a persistent node: it is dialled until it is a peer, and again whenever it is lost; it passes
     /// [`max_peers`](Self::max_peers), too. [`Server::add_peer`](crate::Server::add_peer) adds one later.
+    /// For one that was added already, addresses are added. There may be a thousand; this node itself is left out.
     pub fn persistent(mut self, node: impl Into<NodeAddr>) -> Self {
         let node = node.into();
         self.nodes.access.mark(Mark::Persistent, &node);
@@ -198,7 +213,7 @@ impl ServerBuilder {
     }
 
     /// Saves the address book to this file at such intervals, if it has changed, and at a shutdown, with those that are
-    /// peers then. [`AddressBook::load`](crate::book::AddressBook::load) reads it. A second writer of the same file
+    /// peers then. An interval is above 0, and a year at most. [`AddressBook::load`](crate::book::AddressBook::load) reads it. A second writer of the same file
     /// would undo what the first has written.
     #[cfg(feature = "book-file")]
     pub fn save_book(mut self, path: impl Into<std::path::PathBuf>, interval: Duration) -> Self {

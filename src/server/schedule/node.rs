@@ -34,6 +34,8 @@ pub(super) struct Node {
     purposes: [bool; 4],
     /// When it is dialled next: only while it is neither dialled nor a peer.
     pub(super) due: Option<Instant>,
+    /// How many came before it.
+    pub(super) order: u64,
     pub(super) dialling: Option<Purpose>,
     pub(super) peer: Option<Direction>,
     /// Whether it has a place among the outbound peers.
@@ -52,6 +54,7 @@ impl Node {
             addresses: Vec::new(),
             purposes: [false; 4],
             due: None,
+            order: 0,
             dialling: None,
             peer: None,
             has_place: false,

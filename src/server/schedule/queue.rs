@@ -29,7 +29,7 @@ impl Schedule {
             // Who waits for longer than this one would makes room.
             Purpose::Dynamic if known.is_none() => {
                 let last = self.queues[purpose as usize].last();
-                self.queues[purpose as usize].len() >= limit && last.is_none_or(|(due, _)| *due <= now)
+                self.queues[purpose as usize].len() >= limit && last.is_none_or(|(due, ..)| *due <= now)
             }
             _ => known.is_none_or(|node| !node.is(purpose)) && self.queues[purpose as usize].len() >= limit,
         };
@@ -53,7 +53,7 @@ impl Schedule {
                 Purpose::Dynamic => self.outbound < self.places(),
                 Purpose::Feeler => self.dialling[purpose as usize] < MAX_FEELERS,
             };
-            let Some((due, _)) = self.queues[purpose as usize].first().filter(|_| has_room) else { continue };
+            let Some((due, ..)) = self.queues[purpose as usize].first().filter(|_| has_room) else { continue };
             let start = match purpose {
                 Purpose::Asked => now.max(*due),
                 _ => self.next_start.unwrap_or(now).max(*due).max(now),
@@ -64,7 +64,7 @@ impl Schedule {
     }
 
     pub(super) fn begin(&mut self, purpose: Purpose, now: Instant) -> Option<Dial> {
-        let (_, id) = *self.queues[purpose as usize].first()?;
+        let (.., id) = *self.queues[purpose as usize].first()?;
         let mut node = self.take(&id)?;
         node.due = None;
         node.dialling = Some(purpose);
@@ -88,7 +88,7 @@ impl Schedule {
     pub(super) fn take(&mut self, id: &NodeId) -> Option<Node> {
         let node = self.nodes.remove(id)?;
         if let (Some(due), Some(purpose)) = (node.due, node.purpose()) {
-            self.queues[purpose as usize].remove(&(due, *id));
+            self.queues[purpose as usize].remove(&(due, node.order, *id));
         }
         if let Some(purpose) = node.dialling {
             self.dialling[purpose as usize] -= 1;
@@ -119,7 +119,7 @@ impl Schedule {
         let rest = node.not_before.filter(|_| purpose != Some(Purpose::Asked));
         node.due = node.due.filter(|_| node.is_idle()).map(|due| rest.map_or(due, |rest| rest.max(due)));
         if let (Some(due), Some(purpose)) = (node.due, purpose) {
-            self.queues[purpose as usize].insert((due, id));
+            self.queues[purpose as usize].insert((due, node.order, id));
         }
         if let Some(purpose) = node.dialling {
             self.dialling[purpose as usize] += 1;
@@ -133,7 +133,7 @@ impl Schedule {
     /// Forgets the dynamic candidates that would have to wait longest, if there are too many.
     pub(super) fn trim(&mut self, now: Instant) {
         while self.queues[Purpose::Dynamic as usize].len() > self.limits.waiting {
-            let Some((due, id)) = self.queues[Purpose::Dynamic as usize].last().copied() else { return };
+            let Some((due, _, id)) = self.queues[Purpose::Dynamic as usize].last().copied() else { return };
             let until = self.take(&id).and_then(|node| node.not_before).unwrap_or(due);
             self.history.remember(id, until, now);
         }

@@ -63,7 +63,7 @@ impl Schedule {
         let waiting = self.nodes.iter().filter(|(_, node)| node.due.is_some() && node.purpose().is_some());
         assert_eq!(waiting.count(), self.queues.iter().map(BTreeSet::len).sum::<usize>(), "R51: no duplicates");
         for (purpose, queue) in Purpose::ALL.into_iter().zip(&self.queues) {
-            for (due, id) in queue {
+            for (due, _, id) in queue {
                 let node = &self.nodes[id];
                 assert_eq!((node.due, node.purpose()), (Some(*due), Some(purpose)), "R51");
                 assert!(node.is_idle(), "R51: waiting, being dialled or a peer: one of them");
