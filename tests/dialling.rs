@@ -373,3 +373,18 @@ async fn settings_that_make_no_sense_are_refused() {
     let server = start(Server::builder(key).persistent(own)).await;
     assert!(!server.is_persistent(&server.id()), "R46: a list that all nodes have in common has this one, too");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_shutdown_counts_against_no_node() {
+    let network = Network::new(1);
+    let silent = network.host("8.8.8.8");
+    let _listener = silent.listen(&silent.address()).await.unwrap();
+    let (node, book) = (NodeAddr::new(NodeKey::random().public_key(), [silent.address()]), book());
+    book.with(|book, now| book.offer(&node, &Source::Local, now)).unwrap();
+    let server = start(at(&network, "9.9.9.9").address_book(book.clone())).await;
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(server.status().dialling, 1, "R55");
+    server.shutdown().await;
+    let known = book.with(|book, now| book.find(&node.node_id(), now)).unwrap();
+    assert_eq!((known.state, known.score), (State::New, 0), "R54: it has not failed");
+}
