@@ -48,7 +48,8 @@ use crate::p2p::{Capability, Registered};
 use crate::peer::setup::Config;
 use crate::peer::{ByteRates, Counters, Ending, Peer, Traffic};
 use crate::peers::ProtocolPeers;
-use crate::transport::BoxedListener;
+use crate::transport::{BoxedListener, BoxedTransport};
+use builder::{Limits, Nodes};
 use candidates::Candidates;
 use dialler::Dialler;
 use events::Emitter;
@@ -89,24 +90,7 @@ impl Server {
             None => fastrand::Rng::with_seed(getrandom::u64().map_err(StartError::Random)?),
         };
         let local_address = listener.as_ref().map(BoxedListener::local_address);
-        let of_peers = limits.of_peers();
-        let dials = DialLimits { dials: limits.dials, outbound: of_peers.max_outbound, ..DialLimits::default() };
-        let shared = Arc::new(Shared {
-            peers: PeerSet::new(config.public_key.node_id(), of_peers, nodes.access.clone()),
-            events: Emitter(config.events.clone()),
-            transports,
-            traffic: Counters::default(),
-            gate: Gate::new(limits.accept),
-            dialler: Dialler::new(dials, nodes.backoff.clone(), random.fork()),
-            keeps_book: nodes.are_looked_for(),
-            book: match &nodes.book {
-                Some(book) => book.clone(),
-                None => SharedBook::new(AddressBook::random().map_err(StartError::Random)?),
-            },
-            orders: Mutex::default(),
-            local_address: Mutex::new(local_address),
-            config,
-        });
+        let shared = Arc::new(Self::share(config, limits, &nodes, transports, local_address, random.fork())?);
         shared.gate.set_exempt(nodes.access.exempt_addresses());
         shared.introduce(&nodes)?;
         let (commands, incoming) = mpsc::channel(COMMANDS);
@@ -124,6 +108,34 @@ impl Server {
         };
         let switch = tokio::spawn(switch.run()).abort_handle();
         Ok(Self { shared, commands, switch })
+    }
+
+    fn share(
+        config: Arc<Config>,
+        limits: Limits,
+        nodes: &Nodes,
+        transports: Vec<BoxedTransport>,
+        local_address: Option<Address>,
+        random: fastrand::Rng,
+    ) -> Result<Shared, StartError> {
+        let of_peers = limits.of_peers();
+        let dials = DialLimits { dials: limits.dials, outbound: of_peers.max_outbound, ..DialLimits::default() };
+        Ok(Shared {
+            peers: PeerSet::new(config.public_key.node_id(), of_peers, nodes.access.clone()),
+            events: Emitter(config.events.clone()),
+            transports,
+            traffic: Counters::default(),
+            gate: Gate::new(limits.accept),
+            dialler: Dialler::new(dials, nodes.backoff.clone(), random),
+            keeps_book: nodes.are_looked_for(),
+            book: match &nodes.book {
+                Some(book) => book.clone(),
+                None => SharedBook::new(AddressBook::random().map_err(StartError::Random)?),
+            },
+            orders: Mutex::default(),
+            local_address: Mutex::new(local_address),
+            config,
+        })
     }
 
     /// The id of this node.

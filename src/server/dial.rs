@@ -78,9 +78,11 @@ impl Underway {
         }
         tracing::debug!(%node, stage = %ending.stage(), "dial failed: {ending}");
         let failed = failed_addresses(&node, &ending);
-        self.shared.known(|book, now| {
-            book.failed(&id, now);
-        });
+        if !is_of_this_end(&ending) {
+            self.shared.known(|book, now| {
+                book.failed(&id, now);
+            });
+        }
         let outcome = Err(ending);
         self.shared.dialler.dial_failed(&id, purpose, failed, &outcome);
         if let Err(ending) = outcome {
@@ -99,6 +101,13 @@ impl Drop for Underway {
 /// The addresses at which nobody was found.
 fn failed_addresses<'a>(node: &'a NodeAddr, ending: &Ending) -> &'a [Address] {
     if ending.stage() == Stage::Dial && ending.by() == Party::Network { &node.addresses } else { &[] }
+}
+
+/// Whether a dial failed for a reason that tells nothing of the node.
+fn is_of_this_end(ending: &Ending) -> bool {
+    use PeerError::{Aborted, AlreadyConnected, Banned, Internal, NotAllowed, ShuttingDown, TooManyPeers};
+    let error = ending.error();
+    matches!(error, Aborted | AlreadyConnected | Banned | Internal | NotAllowed | ShuttingDown | TooManyPeers { .. })
 }
 
 fn says_connected(ending: &Ending) -> bool {
