@@ -6,6 +6,7 @@ mod connection;
 pub(crate) mod driver;
 mod drr;
 mod ending;
+mod frames;
 pub(crate) mod handlers;
 pub(crate) mod inbox;
 pub(crate) mod outbox;

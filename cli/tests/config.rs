@@ -309,17 +309,6 @@ mod signals {
         builder.listen("127.0.0.1:0".parse().expect("an address")).start().await.expect("it starts")
     }
 
-    /// Makes the node read its configuration again. Returns what it says up to the last line that is expected.
-    async fn reload(node: &mut Node, written: &Written, text: String, last: &str) -> Vec<String> {
-        fs::write(&written.file, text).expect("it can be written");
-        node.signal(Signal::HUP);
-        let mut notes = Vec::new();
-        while notes.last().is_none_or(|note: &String| !note.contains(last)) {
-            notes.push(node.note().await);
-        }
-        notes
-    }
-
     #[tokio::test]
     async fn a_reload_changes_limits_and_lists_and_drops_only_the_peers_concerned() {
         let written = Written::new("");
@@ -332,7 +321,7 @@ mod signals {
         }
         let [first, second, third] = [0, 1, 2].map(|place: usize| servers[place].id());
         let text = format!("[peers]\nallow_only = ['{first}', '{}']\n", enode_of(&servers[2]));
-        let notes = reload(&mut node, &written, text, "disconnected").await;
+        let notes = node.reload(&written.file, &text, "disconnected").await;
         assert!(notes[1].contains("peers.allow_only") && notes[1].contains(": applied"), "{notes:?}");
         assert!(notes[2].contains("peers disconnected by it: 1"), "{notes:?}");
         assert_eq!(peers[1].closed().await.reason(), Some(DisconnectReason::UselessPeer), "R67");
@@ -340,7 +329,7 @@ mod signals {
         assert_eq!((servers[0].peers().len(), servers[2].peers().len()), (1, 1), "R67: others stay");
 
         let text = "[limits]\nmax_peers = 3\nmax_inbound = 1\n".to_owned();
-        let notes = reload(&mut node, &written, text, "disconnected").await;
+        let notes = node.reload(&written.file, &text, "disconnected").await;
         assert!(notes.iter().any(|note| note.contains("limits.max_inbound: 1: applied")), "{notes:?}");
         assert_eq!(peers[2].closed().await.reason(), Some(DisconnectReason::TooManyPeers), "R67: the youngest");
         assert_eq!(servers[0].peers().len(), 1, "R67: {first} stays");
@@ -348,11 +337,11 @@ mod signals {
 
         let trusted = enode_of(&servers[2]);
         let text = format!("[limits]\nmax_peers = 3\nmax_inbound = 1\n[peers]\ntrusted = ['{trusted}']\n");
-        reload(&mut node, &written, text.clone(), "peers.trusted").await;
+        node.reload(&written.file, &text, "peers.trusted").await;
         let peer = servers[2].dial(&enode).await.unwrap_or_else(|error| panic!("R67: {third} is trusted: {error}"));
         peer.disconnect(DisconnectReason::Requested);
         peer.closed().await;
-        reload(&mut node, &written, "[limits]\nmax_peers = 3\nmax_inbound = 1\n".into(), "peers.trusted").await;
+        node.reload(&written.file, "[limits]\nmax_peers = 3\nmax_inbound = 1\n", "peers.trusted").await;
         assert!(refuses(&enode, &servers[2]).await, "R67: it is trusted no more");
     }
 
@@ -365,11 +354,11 @@ mod signals {
         let added = node.event("added").await;
         assert_eq!(added["peer"], server.id().to_string());
         let text = format!("limits.max_inbound = 0\n[peers]\npersistent = ['{}']\n", enode_of(&other));
-        reload(&mut node, &written, text.clone(), "peers.persistent").await;
+        node.reload(&written.file, &text, "peers.persistent").await;
         let added = node.event("added").await;
         assert_eq!(added["peer"], other.id().to_string(), "the node of --peer is not dialled again");
-        reload(&mut node, &written, format!("{text}trusted = ['{}']\n", enode_of(&other)), "peers.trusted").await;
-        reload(&mut node, &written, text, "peers.trusted").await;
+        node.reload(&written.file, &format!("{text}trusted = ['{}']\n", enode_of(&other)), "peers.trusted").await;
+        node.reload(&written.file, &text, "peers.trusted").await;
         server.peers()[0].disconnect(DisconnectReason::Requested);
         node.event("dropped").await;
         server.dial(&node.enode.parse::<capmux::Enode>().unwrap()).await.expect("--trusted still holds");

@@ -82,20 +82,8 @@ async fn what_is_closed_unread_is_told_of() {
 
 #[cfg(unix)]
 mod reload {
-    use rustix::process::Signal;
 
     use super::*;
-
-    /// Has the node read its configuration again, and returns what it says up to the last line that is expected.
-    async fn reload(node: &mut Node, file: &std::path::Path, text: &str, last: &str) -> Vec<String> {
-        fs::write(file, text).expect("it can be written");
-        node.signal(Signal::HUP);
-        let mut notes = Vec::new();
-        while notes.last().is_none_or(|note: &String| !note.contains(last)) {
-            notes.push(node.note().await);
-        }
-        notes
-    }
 
     #[tokio::test]
     async fn persistent_nodes_are_kept_and_let_go() {
@@ -109,14 +97,14 @@ mod reload {
         let (_folder, file) = written(&lists(&[&first], &[]));
         let mut node = start(&file).await;
         assert_eq!(next(&mut node, "added").await["peer"], one.id().to_string());
-        reload(&mut node, &file, &lists(&[&first, &second], &[&first]), "peers.private").await;
+        node.reload(&file, &lists(&[&first, &second], &[&first]), "peers.private").await;
         assert_eq!(next(&mut node, "added").await["peer"], other.id().to_string(), "R67");
-        let notes = reload(&mut node, &file, &lists(&[&second], &[]), "peers disconnected by it: 1").await;
+        let notes = node.reload(&file, &lists(&[&second], &[]), "peers disconnected by it: 1").await;
         assert!(notes.iter().any(|note| note.contains("peers.persistent") && note.contains(": applied")), "{notes:?}");
         assert_eq!(next(&mut node, "dropped").await["peer"], one.id().to_string(), "R67");
         peer_of(&other).await.ping().await.expect("R67: others stay");
         let nobody = format!("{backoff}[peers]\nallow_only = []\n{echo}");
-        reload(&mut node, &file, &nobody, "peers disconnected by it: 1").await;
+        node.reload(&file, &nobody, "peers disconnected by it: 1").await;
         assert_eq!(next(&mut node, "dropped").await["peer"], other.id().to_string(), "R67: told of once");
     }
 
@@ -130,10 +118,10 @@ mod reload {
         let peer = server.dial(&node.enode.parse::<Enode>().unwrap()).await.unwrap();
 
         let taken = server.local_addr().unwrap().to_string();
-        let notes = reload(&mut node, &file, &text(&taken, ""), "nothing has changed").await;
+        let notes = node.reload(&file, &text(&taken, ""), "nothing has changed").await;
         assert!(notes[0].contains("cannot listen on"), "{notes:?}");
         let limit = "rate_limit = { per_second = 5, burst = 5 }\n[[protocol]]\nname = 'kv'\nrate_limit = { per_second = 5, burst = 5 }\n";
-        let notes = reload(&mut node, &file, &text("[::1]:0", limit), "the node is now").await;
+        let notes = node.reload(&file, &text("[::1]:0", limit), "the node is now").await;
         let told =
             |part: &str, end: &str| notes.iter().any(|note| note.contains(part) && note.trim_end().ends_with(end));
         assert!(told("node.listen", ": applied"), "R52: {notes:?}");

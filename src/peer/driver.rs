@@ -11,8 +11,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::budget::Account;
 use super::channel::{Channel, ChannelReceiver};
-use super::connection::{FAREWELL, FAREWELL_WRITE, FrameReader};
+use super::connection::{FAREWELL, FAREWELL_WRITE};
 use super::ending::{Ending, Party, PeerError, Stage};
+use super::frames::FrameReader;
 use super::handlers::{Handlers, Report};
 use super::inbox::Inbox;
 use super::outbox::{Close, Outbox, QueueLimits};

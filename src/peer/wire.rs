@@ -9,8 +9,8 @@ use std::time::Duration;
 use bytes::BytesMut;
 use tokio::time::Instant;
 
-use super::connection::FrameWriter;
 use super::ending::PeerError;
+use super::frames::FrameWriter;
 use super::outbox::{FRAME, Outgoing, Piece, Work};
 use super::scratch::{self, WriteBuffers};
 use super::send::ReceiptSender;

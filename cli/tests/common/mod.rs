@@ -1,6 +1,7 @@
 //! Runs the real command, and nodes for it to meet.
 #![allow(dead_code, reason = "each test uses a part of it")]
 
+use std::path::Path;
 use std::process::{Output, Stdio};
 use std::time::Duration;
 
@@ -129,6 +130,19 @@ impl Node {
         let id = i32::try_from(self.child.id().expect("it runs")).expect("an id");
         let id = rustix::process::Pid::from_raw(id).expect("not zero");
         rustix::process::kill_process(id, signal).expect("it can be signalled");
+    }
+
+    /// Has it read its configuration again, from a file with this text. Returns what it says, up to the first line with
+    /// `last` in it.
+    #[cfg(unix)]
+    pub(crate) async fn reload(&mut self, file: &Path, text: &str, last: &str) -> Vec<String> {
+        std::fs::write(file, text).expect("it can be written");
+        self.signal(rustix::process::Signal::HUP);
+        let mut notes = Vec::new();
+        while notes.last().is_none_or(|note: &String| !note.contains(last)) {
+            notes.push(self.note().await);
+        }
+        notes
     }
 
     /// No longer reads what it prints.
