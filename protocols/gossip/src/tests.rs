@@ -127,10 +127,13 @@ async fn a_slow_peer_loses_its_own_copies_only(wire: Wire) {
         assert_eq!(copy.payload[NONCE..], payload[..], "R23: the fast peer gets every one");
     }
     assert!(gossip.lagged() > 0, "R23: copies for the slow peer are counted");
-    let received = COUNT - gossip.lagged();
-    for number in 0..received {
+    let mut last = None;
+    for _ in 0..COUNT - gossip.lagged() {
         let copy = expect_message(&mut slow, MESSAGE).await;
-        assert_eq!(copy.payload[NONCE..][..8], number.to_be_bytes(), "R23: it gets the rest, in order");
+        let number = u64::from_be_bytes(copy.payload[NONCE..][..8].try_into().unwrap());
+        // A kernel that grows the socket's buffers midway lets later ones in.
+        assert!(last < Some(number), "R23: it gets the rest, in order: {number} after {last:?}");
+        last = Some(number);
     }
     gossip.publish("again").unwrap();
     let copy = expect_message(&mut slow, MESSAGE).await;
