@@ -1,0 +1,3 @@
+//! Conformance tests of RLPx and the p2p base protocol.
+
+pub mod model;
