@@ -7,7 +7,7 @@ use std::time::Duration;
 use rlp::Rlp;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
 use crate::ending::{Closed, Ending};
 use crate::hello::RawHello;
@@ -18,6 +18,9 @@ use crate::transcript::Transcript;
 
 /// How long a write may make no end. The node may stop reading.
 const WRITE: Duration = Duration::from_secs(20);
+
+/// The pause after each piece of a message in pieces.
+const BETWEEN: Duration = Duration::from_millis(2);
 
 /// How long the answer to a Ping may take.
 const PONG: Duration = Duration::from_secs(5);
@@ -93,6 +96,15 @@ impl Script {
     pub async fn send_raw(&mut self, what: &str, bytes: &[u8]) {
         self.transcript.sent(what, bytes);
         self.write(bytes).await;
+    }
+
+    /// Sends bytes in pieces, each in a segment of its own if the system takes it so.
+    pub async fn send_pieces(&mut self, what: &str, pieces: &[&[u8]]) {
+        self.transcript.sent(what, &pieces.concat());
+        for piece in pieces {
+            self.write(piece).await;
+            sleep(BETWEEN).await;
+        }
     }
 
     /// Sends a frame with this content, sealed as it should be.
@@ -317,7 +329,7 @@ impl Script {
                     Err(error) if error.kind() == ErrorKind::Interrupted => {}
                     Err(_) => return,
                 },
-                () = tokio::time::sleep_until(deadline) => return,
+                () = sleep_until(deadline) => return,
             }
         }
     }
