@@ -128,7 +128,7 @@ struct Facts {
 impl Scene {
     async fn start(time: Duration, seed: u64, phase: &watch::Sender<Phase>) -> Result<Self, Failure> {
         let mut random = fastrand::Rng::with_seed(seed);
-        let keys: Vec<_> = (0..PEERS).map(|_| NodeKey::random()).collect();
+        let keys: Vec<_> = (0..PEERS).map(|_| key(&mut random)).collect();
         let are = |wanted| {
             let ids = keys.iter().enumerate().filter(move |(number, _)| role(*number) == wanted);
             ids.map(|(_, key)| key.public_key().node_id()).collect()
@@ -136,7 +136,8 @@ impl Scene {
         let ledger = Ledger::new(are(Role::Faulty), are(Role::Slow));
         let (ledger, phase) = (Arc::new(ledger), phase.subscribe());
         let setup = Arc::new(Setup { ledger, phase, tally: Tally::default(), seed });
-        let node = Node::start(&setup, NodeKey::random(), EVERY, &mut random, |builder| {
+        let own = key(&mut random);
+        let node = Node::start(&setup, own, EVERY, &mut random, |builder| {
             let builder = builder.listen((Ipv4Addr::LOCALHOST, 0).into()).backoff(FibonacciBackoff::default());
             builder.max_peers(2 * PEERS).max_inbound(2 * PEERS)
         });
@@ -234,6 +235,17 @@ impl Scene {
     }
 }
 
+/// The same for the same seed: nobody outside meets these nodes.
+fn key(random: &mut fastrand::Rng) -> NodeKey {
+    loop {
+        let mut bytes = [0; 32];
+        random.fill(&mut bytes);
+        if let Ok(key) = NodeKey::from_bytes(&bytes) {
+            return key;
+        }
+    }
+}
+
 fn count(counter: &AtomicU64) {
     counter.fetch_add(1, Ordering::Relaxed);
 }
@@ -244,6 +256,7 @@ async fn shut_down(server: &Server, churn: &Churn, ledger: &Ledger) {
     if timeout(SHUTDOWN, server.shutdown()).await.is_err() {
         ledger.error(format!("a shutdown took more than {SHUTDOWN:?}"));
     }
+    ledger.shut_down(server.id(), start.elapsed());
     let took = u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX);
     churn.longest_shutdown_us.fetch_max(took, Ordering::Relaxed);
 }

@@ -28,6 +28,7 @@ pub(super) struct End {
     has_read_all: AtomicBool,
     is_over: AtomicBool,
     was_dropped: AtomicBool,
+    was_quick: AtomicBool,
     over_since: OnceLock<Instant>,
 }
 
@@ -45,7 +46,7 @@ pub(super) struct Conduct {
 /// How an end is over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Over {
-    /// It drained what was accepted, and nothing was left.
+    /// It drained what was accepted, and nothing was left, or it had not given it the time.
     pub(super) has_drained: bool,
     /// It has read the goodbye of an end that drains first.
     pub(super) has_read_goodbye: bool,
@@ -68,6 +69,7 @@ impl End {
             has_read_all: AtomicBool::new(false),
             is_over: AtomicBool::new(false),
             was_dropped: AtomicBool::new(false),
+            was_quick: AtomicBool::new(false),
             over_since: OnceLock::new(),
         }
     }
@@ -127,6 +129,13 @@ impl End {
         }
     }
 
+    /// Its node, if it is this one, has been shut down in less time than what is accepted may take.
+    pub(super) fn quickly_shut_down(&self, own: NodeId) {
+        if self.own == own {
+            self.was_quick.store(true, Ordering::Relaxed);
+        }
+    }
+
     /// For how long it is known to be over.
     pub(super) fn over_for(&self) -> Option<Duration> {
         self.over_since.get().map(Instant::elapsed)
@@ -141,7 +150,9 @@ impl End {
         }
         let was_dropped = self.was_dropped.load(Ordering::Relaxed);
         Some(Over {
-            has_drained: is_orderly(ending.error()) && ending.unsent() == 0 && !was_dropped,
+            has_drained: is_orderly(ending.error())
+                && (ending.unsent() == 0 || self.was_quick.load(Ordering::Relaxed))
+                && !was_dropped,
             has_read_goodbye: ending.reason() == Some(DisconnectReason::ClientQuitting) && ending.by() == Party::Remote,
             is_local: ending.by() == Party::Local || was_dropped,
             has_read_all: self.has_read_all.load(Ordering::Relaxed),

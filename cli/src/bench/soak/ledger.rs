@@ -17,6 +17,9 @@ use super::sequence::{Faults, Label};
 /// How many errors are reported one by one.
 const SHOWN_ERRORS: usize = 20;
 
+/// So long may what is accepted take to be written in a shutdown. What is left sooner is lost.
+const DRAIN: Duration = Duration::from_secs(1);
+
 /// How long an end waits to be told of the other, once it is over.
 const LONELY: Duration = Duration::from_secs(10);
 
@@ -118,6 +121,13 @@ impl Ledger {
     /// Takes note that this node is about to be dropped, which is no orderly end.
     pub(super) fn dropping(&self, own: NodeId) {
         self.lock().ends.values().for_each(|end| end.dropping(own));
+    }
+
+    /// Takes note that this node has been shut down in order, and how long that took.
+    pub(super) fn shut_down(&self, own: NodeId, took: Duration) {
+        if took < DRAIN {
+            self.lock().ends.values().for_each(|end| end.quickly_shut_down(own));
+        }
     }
 
     pub(super) fn error(&self, error: String) {

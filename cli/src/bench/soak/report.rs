@@ -86,7 +86,7 @@ impl Soak {
     pub(super) fn new(seed: u64, asked: Duration, ran: Duration, facts: Facts, resources: Uses) -> Self {
         let (ledger, tally) = (&facts.setup.ledger, &facts.setup.tally);
         let (messages, gossip) = (Messages::new(&ledger.counts()), Gossip::new(tally));
-        let (errors, leaks) = (ledger.errors(), resources.leaks());
+        let (errors, leaks) = (ledger.errors(), resources.leaks(threads()));
         let is_good = ledger.counts().are_good() && gossip.doubled == 0 && errors.is_empty() && leaks.is_empty();
         Self {
             seed,
@@ -294,6 +294,11 @@ impl Uses {
         ];
         rows.into_iter().flatten().collect()
     }
+}
+
+/// Of the runtime.
+fn threads() -> u64 {
+    tokio::runtime::Handle::current().metrics().num_workers() as u64
 }
 
 fn read(counter: &AtomicU64) -> u64 {

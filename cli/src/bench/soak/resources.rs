@@ -83,11 +83,12 @@ struct Slack {
     /// Of the earlier figure, in percent, and beside that: from early to late.
     percent: u64,
     flat: u64,
-    /// From before to after; `None` where the allocator decides.
+    /// From before to after, for each thread; `None` where the allocator decides.
     after: Option<u64>,
 }
 
 const MIB: u64 = 1024 * 1024;
+/// Of the heap, each thread keeps the buffers of its last read and its last write.
 const HEAP: Slack = Slack { name: "the heap", percent: 10, flat: 2 * MIB, after: Some(2 * MIB) };
 const RESIDENT: Slack = Slack { name: "resident memory", percent: 20, flat: 16 * MIB, after: None };
 const DESCRIPTORS: Slack = Slack { name: "descriptors", percent: 10, flat: 8, after: Some(0) };
@@ -139,11 +140,11 @@ impl Samples {
 }
 
 impl Uses {
-    /// What was not given back, or grows.
-    pub(super) fn leaks(&self) -> Vec<String> {
+    /// What was not given back, or grows, in a process with so many threads.
+    pub(super) fn leaks(&self, threads: u64) -> Vec<String> {
         let Self { heap_bytes, resident_bytes, descriptors, tasks } = self;
         let all = [(heap_bytes, HEAP), (resident_bytes, RESIDENT), (descriptors, DESCRIPTORS), (tasks, TASKS)];
-        all.into_iter().filter_map(|(used, slack)| slack.broken_by(used.as_ref()?)).collect()
+        all.into_iter().filter_map(|(used, slack)| slack.broken_by(used.as_ref()?, threads)).collect()
     }
 
     /// Whether growth could be judged.
@@ -153,7 +154,7 @@ impl Uses {
 }
 
 impl Slack {
-    fn broken_by(&self, used: &Use) -> Option<String> {
+    fn broken_by(&self, used: &Use, threads: u64) -> Option<String> {
         let Self { name, percent, flat, after } = *self;
         let Use { before, early, late, after: left } = *used;
         if let (Some(early), Some(late)) = (early, late)
@@ -161,7 +162,7 @@ impl Slack {
         {
             return Some(format!("{name}: {late} late in the run, {early} early"));
         }
-        let is_left = after.is_some_and(|slack| left > before + slack);
+        let is_left = after.is_some_and(|slack| left > before + threads * slack);
         is_left.then(|| format!("{name}: {left} after the end, {before} before the start"))
     }
 }
@@ -189,7 +190,7 @@ mod tests {
         }
         let uses = samples.uses(Duration::from_secs(600), sample(left[0], left[1]));
         assert!(uses.resident_bytes.is_none() && uses.show_growth());
-        uses.leaks()
+        uses.leaks(2)
     }
 
     #[test]
@@ -206,7 +207,8 @@ mod tests {
     #[test]
     fn what_is_left_at_the_end_is_a_leak() {
         assert_eq!(leaks(|_| MIB, |_| 10, [MIB, 11]), ["descriptors: 11 after the end, 10 before the start"]);
-        assert_eq!(leaks(|_| MIB, |_| 10, [9 * MIB, 9]).len(), 1);
+        assert_eq!(leaks(|_| MIB, |_| 10, [5 * MIB, 9]), Vec::<String>::new(), "what the threads keep");
+        assert_eq!(leaks(|_| MIB, |_| 10, [6 * MIB, 9]).len(), 1);
     }
 
     #[test]
@@ -216,8 +218,8 @@ mod tests {
         (0..10).for_each(|second| samples.add(Duration::from_secs(second), sample(1000 * second)));
         let uses = samples.uses(Duration::from_secs(10), sample(1));
         assert_eq!(uses.tasks, Some(Use { before: 1, early: None, late: None, after: 1 }));
-        assert_eq!((uses.leaks(), uses.show_growth()), (vec![], false));
+        assert_eq!((uses.leaks(2), uses.show_growth()), (vec![], false));
         let uses = samples.uses(Duration::from_secs(10), sample(2));
-        assert_eq!(uses.leaks(), ["tasks: 2 after the end, 1 before the start"]);
+        assert_eq!(uses.leaks(2), ["tasks: 2 after the end, 1 before the start"]);
     }
 }

@@ -48,6 +48,10 @@ const IMPATIENCE_MS: u64 = 5;
 /// The longest rest of a slow reader between two messages, in milliseconds. One in two hundred is a hundred times as long.
 const SLOW_MS: u64 = 40;
 
+/// When a handler finishes that does so, at the latest, and when the others do.
+const FINISHES: Duration = Duration::from_secs(30);
+const FOR_EVER: Duration = Duration::from_secs(365 * 24 * 3600);
+
 /// How long a receipt may take, and senders, when the connection is over.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -92,14 +96,23 @@ async fn run(mut work: Work, _peer: Peer, channel: Channel) -> Result<(), BoxErr
         };
         senders.spawn(sending.run(work.phase.clone()));
     }
-    work.receive(&mut receiver).await;
-    work.end.read_all();
+    let life = work.life();
+    tokio::select! {
+        () = work.receive(&mut receiver) => work.end.read_all(),
+        // A handler that finishes ends its peer, once what was sent is written.
+        () = sleep(life) => return Ok(()),
+    }
     // What waits for a receipt is told soon; the library cancels who stays too long.
     while senders.join_next().await.is_some() {}
     Ok(())
 }
 
 impl Work {
+    /// How long the handler stays at most: one in six finishes of its own accord.
+    fn life(&mut self) -> Duration {
+        if self.random.u8(..6) > 0 { FOR_EVER } else { FINISHES.mul_f64(self.random.f64()) }
+    }
+
     async fn receive(&mut self, receiver: &mut ChannelReceiver) {
         let mut scratch = Vec::new();
         while let Some(message) = receiver.recv().await {
