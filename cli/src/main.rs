@@ -5,6 +5,7 @@ mod book;
 mod config;
 mod demo;
 mod exit;
+mod flooder;
 mod key;
 mod logs;
 mod manual;
@@ -18,6 +19,11 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser, Subcommand};
 
 use exit::{Exit, Failure};
+
+/// Counts the bytes of the heap for the soak. It costs a little with every allocation, which other figures would show.
+#[cfg(feature = "heap")]
+#[global_allocator]
+static HEAP: cap::Cap<std::alloc::System> = cap::Cap::new(std::alloc::System, usize::MAX);
 
 /// Talks devp2p, the way Ethereum's nodes do
 ///

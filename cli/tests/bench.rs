@@ -2,8 +2,31 @@
 
 mod common;
 
+use std::time::Duration;
+
 use common::run;
 use serde_json::Value;
+
+/// How long a short soak may take, on a machine that is busy.
+const SOAK_PATIENCE: Duration = Duration::from_secs(90);
+
+/// What is in the field `soak`.
+const SOAK_FIELDS: [&str; 14] = [
+    "churn",
+    "connections",
+    "errors",
+    "faults",
+    "gossip",
+    "growth_judged",
+    "leaks",
+    "messages",
+    "peers",
+    "requests",
+    "resources",
+    "seconds",
+    "seed",
+    "verdict",
+];
 
 fn fields(value: &Value) -> Vec<&str> {
     let mut fields: Vec<_> = value.as_object().expect("an object").keys().map(String::as_str).collect();
@@ -22,8 +45,8 @@ async fn the_document_has_what_was_asked_for() {
     let finished = run(&["bench", "--only", "_32", "--seconds", "0.1", "--json"]).await;
     assert_eq!((finished.code, finished.stderr.as_str()), (0, ""), "{finished:?}");
     let report = finished.json();
-    assert_eq!(fields(&report), ["codec", "handshake", "idle_peers", "round_trip", "streams"]);
-    for absent in ["handshake", "idle_peers", "round_trip"] {
+    assert_eq!(fields(&report), ["codec", "handshake", "idle_peers", "round_trip", "soak", "streams"]);
+    for absent in ["handshake", "idle_peers", "round_trip", "soak"] {
         assert!(report[absent].is_null(), "{report}");
     }
     let (codec, streams) = (report["codec"].as_array().expect("a list"), report["streams"].as_array().expect("a list"));
@@ -65,20 +88,68 @@ async fn the_table_shows_what_was_measured() {
 
 #[tokio::test]
 async fn what_cannot_be_measured_is_an_error() {
-    run(&["bench", "--only", "speed"]).await.fails_with(1, &["\"speed\"", "idle_peers", "codec_32", "handshake"]);
-    for seconds in ["0", "61", "NaN", "long"] {
+    run(&["bench", "--only", "speed"])
+        .await
+        .fails_with(1, &["\"speed\"", "idle_peers", "codec_32", "handshake", "soak"]);
+    run(&["bench", "--only", "soa"]).await.fails_with(1, &["nothing has \"soa\" in its name"]);
+    run(&["bench", "--seed", "1"]).await.fails_with(2, &["--seed is for the soak alone"]);
+    for seconds in ["0", "61"] {
+        run(&["bench", "--seconds", seconds]).await.fails_with(2, &["--seconds", seconds, "from 0.1 to 60"]);
+    }
+    for seconds in ["0.5", "86401"] {
+        run(&["bench", "--only", "soak", "--seconds", seconds]).await.fails_with(2, &["soak", "from 1 to 86400"]);
+    }
+    for seconds in ["NaN", "long"] {
         let finished = run(&["bench", "--seconds", seconds]).await;
         assert_eq!(finished.code, 2, "{finished:?}");
         assert!(finished.stderr.contains("from 0.1 to 60"), "{finished:?}");
     }
 }
 
+#[tokio::test]
+async fn a_short_soak_loses_and_doubles_nothing_and_leaves_nothing_behind() {
+    let output = common::command(&["bench", "--only", "soak", "--seconds", "5", "--seed", "7", "--json"]).output();
+    let output = tokio::time::timeout(SOAK_PATIENCE, output).await.expect("it ends").expect("it can be run");
+    let finished = common::Finished::from(output);
+    let report = finished.json();
+    let soak = &report["soak"];
+    assert_eq!((finished.code, finished.stderr.as_str(), &soak["verdict"]), (0, "", &"ok".into()), "{soak}");
+    assert_eq!(fields(soak), SOAK_FIELDS);
+    assert_eq!((&soak["seed"], &soak["peers"], &soak["growth_judged"]), (&7.into(), &50.into(), &false.into()));
+    for none in ["lost", "doubled", "out_of_order", "unaccepted", "corrupted"] {
+        assert_eq!(soak["messages"][none], 0, "R14, R63: {soak}");
+    }
+    assert_eq!(soak["gossip"]["doubled"], 0, "{soak}");
+    for some in ["sent", "received", "promised"] {
+        positive(&soak["messages"], some);
+    }
+    positive(&soak["churn"], "shutdowns");
+    let (tasks, descriptors) = (&soak["resources"]["tasks"], &soak["resources"]["descriptors"]);
+    assert_eq!(fields(tasks), ["after", "before", "early", "late"]);
+    for used in [tasks, descriptors] {
+        assert_eq!(used["after"], used["before"], "R8, H71: {soak}");
+    }
+}
+
 #[cfg(target_os = "linux")]
 #[tokio::test]
 async fn an_interrupt_ends_with_what_was_measured() {
+    let report = interrupted(&["bench", "--only", "idle", "--json"]).await;
+    assert!(report["idle_peers"].is_null(), "{report}");
+    let report = interrupted(&["bench", "--only", "soak", "--seconds", "3600", "--json"]).await;
+    assert_eq!(
+        (&report["soak"]["verdict"], &report["soak"]["leaks"]),
+        (&"ok".into(), &Value::Array(vec![])),
+        "{report}"
+    );
+}
+
+/// The document of a command that is interrupted as soon as it listens to signals.
+#[cfg(target_os = "linux")]
+async fn interrupted(args: &[&str]) -> Value {
     use rustix::process::{Pid, Signal, kill_process};
 
-    let child = common::command(&["bench", "--only", "idle", "--json"]).spawn().expect("it starts");
+    let child = common::command(args).spawn().expect("it starts");
     let pid = child.id().expect("it runs");
     let status = format!("/proc/{pid}/status");
     // It catches SIGTERM last. From then on it can be interrupted, wherever it stands.
@@ -94,5 +165,5 @@ async fn an_interrupt_ends_with_what_was_measured() {
     let output = child.wait_with_output().await.expect("it ends");
     let report: Value = serde_json::from_slice(&output.stdout).expect("the document is whole");
     assert_eq!(output.status.code(), Some(6), "{report}");
-    assert!(report["idle_peers"].is_null(), "{report}");
+    report
 }

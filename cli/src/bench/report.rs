@@ -8,6 +8,7 @@ use console::style;
 use indicatif::{BinaryBytes, HumanCount};
 use serde::Serialize;
 
+use super::soak::Soak;
 use crate::exit::{Exit, Failure};
 
 /// The document of `--json`: its field names are promised.
@@ -18,6 +19,7 @@ pub(super) struct Report {
     pub(super) round_trip: Option<RoundTrip>,
     pub(super) handshake: Option<Handshake>,
     pub(super) idle_peers: Option<IdlePeers>,
+    pub(super) soak: Option<Soak>,
 }
 
 /// One frame, without sockets.
@@ -125,6 +127,9 @@ impl Report {
             let cpu = cpu_percent.map_or("-".to_owned(), |percent| format!("{percent:.2} %"));
             line(heading("idle peers", ["memory each", "CPU of 1,000"]));
             line(row(&format!("{ends} ends"), memory, cpu));
+        }
+        if let Some(soak) = &self.soak {
+            text.push_str(&soak.table());
         }
         text
     }

@@ -2,15 +2,12 @@
 
 use std::time::Duration;
 
-use capmux::p2p::{BaseMessage, Hello, MAX_MESSAGE_SIZE, MessageId, P2P_VERSION};
-use capmux::{
-    Capability, Connection, DisconnectReason, Ending, Enode, Event, EventStream, NodeId, NodeKey, Party, PeerError,
-    Server, connect_tcp,
-};
-use tokio::time::{Instant, timeout};
+use capmux::{DisconnectReason, Ending, Event, EventStream, NodeId, NodeKey, Party, Server};
+use tokio::time::timeout;
 
 use super::others::Others;
 use super::{Cue, Line, Outcome, PATIENCE, node};
+use crate::flooder::{self, Flooded};
 
 /// How many other peers the node has.
 pub(in crate::demo) const OTHERS: usize = 2;
@@ -63,7 +60,7 @@ async fn flood_and_watch(target: &Server) -> Result<Flood, String> {
     let events = target.events();
     let key = NodeKey::random();
     let enode = target.enode().ok_or("the node does not listen")?;
-    let (told, pings, took) = flood(&key, &enode).await?;
+    let Flooded { told, pings, took } = flooder::flood(&key, &enode).await?;
     let ending = dropped(events, key.public_key().node_id()).await?;
     let reason = told.filter(|told| ending.reason() == Some(*told));
     let reason = reason.ok_or_else(|| format!("the flooder was told {told:?}, and its node says: {ending}"))?;
@@ -79,47 +76,4 @@ async fn dropped(mut events: EventStream, id: NodeId) -> Result<Ending, String> 
         }
     }
     Err("the node is gone".to_owned())
-}
-
-/// Says Hello, and then nothing but Pings until the node has had enough. Returns what it was told, after how many
-/// Pings, and how long they took.
-async fn flood(key: &NodeKey, enode: &Enode) -> Result<(Option<DisconnectReason>, u64, Duration), String> {
-    let failed = |error: PeerError| format!("the flooder: {}", crate::exit::chain(&error));
-    let mut connection = greet(key, enode).await.map_err(failed)?;
-    let (start, mut pings) = (Instant::now(), 0);
-    let mut is_open = true;
-    loop {
-        let frame = tokio::select! {
-            biased;
-            frame = connection.recv_frame(MAX_MESSAGE_SIZE) => Some(frame.map_err(failed)?),
-            () = std::future::ready(()), if is_open => None,
-        };
-        match frame {
-            Some(mut content) => {
-                if MessageId::take(&mut content) == Some(MessageId::DISCONNECT) {
-                    return Ok((DisconnectReason::from_data(&content), pings, start.elapsed()));
-                }
-            }
-            // A node that no longer listens has said why.
-            None => {
-                is_open = connection.send_base(BaseMessage::Ping).await.is_ok();
-                pings += u64::from(is_open);
-            }
-        }
-    }
-}
-
-async fn greet(key: &NodeKey, enode: &Enode) -> Result<Connection, PeerError> {
-    let stream = connect_tcp(enode, PATIENCE).await?;
-    let mut connection = Connection::initiate(stream, key, enode.public_key).await?;
-    let hello = Hello {
-        version: P2P_VERSION,
-        client_id: "flooder".into(),
-        capabilities: Capability::new("echo", 1).into_iter().collect(),
-        listen_port: 0,
-        public_key: key.public_key(),
-    };
-    connection.send_hello(&hello).await?;
-    connection.recv_hello(&key.public_key()).await?;
-    Ok(connection)
 }

@@ -1,0 +1,199 @@
+//! One end of a connection: what it has accepted and received, and how it is over.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+use capmux::p2p::SessionError;
+use capmux::{DisconnectReason, Ending, NodeId, Party, Peer, PeerError};
+
+use super::sequence::Received;
+
+/// How many streams each end of a connection sends.
+pub(super) const STREAMS: usize = 3;
+
+/// One end of a connection, written to by its handler and its senders.
+#[derive(Debug)]
+pub(super) struct End {
+    pub(super) id: u64,
+    own: NodeId,
+    /// `None` in tests.
+    peer: Option<Peer>,
+    /// How the connection is to be judged.
+    conduct: Conduct,
+    accepted: [AtomicU64; STREAMS],
+    received: Mutex<[Received; STREAMS]>,
+    /// The end at the other side, once one of the two has heard of the other.
+    other: OnceLock<u64>,
+    has_read_all: AtomicBool,
+    is_over: AtomicBool,
+    was_dropped: AtomicBool,
+    was_quick: AtomicBool,
+    over_since: OnceLock<Instant>,
+}
+
+/// What may go wrong with a connection and is no fault of the library's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Conduct {
+    /// Faults are injected between the ends.
+    pub(super) is_faulty: bool,
+    /// This end takes its time to read.
+    pub(super) reads_slowly: bool,
+    /// The other end does.
+    pub(super) is_read_slowly: bool,
+}
+
+/// How an end is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Over {
+    /// It drained what was accepted, and nothing was left, or it had not given it the time.
+    pub(super) has_drained: bool,
+    /// It has read the goodbye of an end that drains first.
+    pub(super) has_read_goodbye: bool,
+    /// It was ended by its own node.
+    pub(super) is_local: bool,
+    /// Its handler has seen the end of the messages.
+    pub(super) has_read_all: bool,
+}
+
+impl End {
+    pub(super) fn new(id: u64, own: NodeId, peer: Option<Peer>, conduct: Conduct) -> Self {
+        Self {
+            id,
+            own,
+            peer,
+            conduct,
+            accepted: Default::default(),
+            received: Mutex::default(),
+            other: OnceLock::new(),
+            has_read_all: AtomicBool::new(false),
+            is_over: AtomicBool::new(false),
+            was_dropped: AtomicBool::new(false),
+            was_quick: AtomicBool::new(false),
+            over_since: OnceLock::new(),
+        }
+    }
+
+    /// How many messages of a stream have been accepted.
+    pub(super) fn sent(&self, stream: usize) -> u64 {
+        self.accepted[stream].load(Ordering::Relaxed)
+    }
+
+    /// Takes note that one more was accepted.
+    pub(super) fn accept(&self, stream: usize) {
+        self.accepted[stream].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Takes note of a message that has come.
+    pub(super) fn note(&self, stream: usize, number: u64) {
+        self.lock()[stream].note(number);
+    }
+
+    /// What has come of a stream.
+    pub(super) fn received(&self, stream: usize) -> Received {
+        self.lock()[stream].clone()
+    }
+
+    /// The end at the other side, if it is known.
+    pub(super) fn other(&self) -> Option<u64> {
+        self.other.get().copied()
+    }
+
+    /// Learns which end is at the other side; whether that is the one that is known.
+    pub(super) fn learn(&self, other: u64) -> bool {
+        *self.other.get_or_init(|| other) == other
+    }
+
+    pub(super) fn conduct(&self) -> Conduct {
+        self.conduct
+    }
+
+    pub(super) fn reads_slowly(&self) -> bool {
+        self.conduct.reads_slowly
+    }
+
+    /// The handler has seen the end of the messages.
+    pub(super) fn read_all(&self) {
+        self.has_read_all.store(true, Ordering::Relaxed);
+    }
+
+    /// The handler is gone: nothing more is noted as received.
+    pub(super) fn close(&self) {
+        self.is_over.store(true, Ordering::Release);
+    }
+
+    /// Its node, if it is this one, is about to be dropped.
+    pub(super) fn dropping(&self, own: NodeId) {
+        if self.own == own {
+            self.was_dropped.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Its node, if it is this one, has been shut down in less time than what is accepted may take.
+    pub(super) fn quickly_shut_down(&self, own: NodeId) {
+        if self.own == own {
+            self.was_quick.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// For how long it is known to be over.
+    pub(super) fn over_for(&self) -> Option<Duration> {
+        self.over_since.get().map(Instant::elapsed)
+    }
+
+    /// How it is over, if it is; what should not have ended it is an error.
+    pub(super) fn over(&self, error: &mut impl FnMut(String)) -> Option<Over> {
+        let ending = self.is_over.load(Ordering::Acquire).then(|| self.peer.as_ref()?.ending()).flatten()?;
+        self.over_since.get_or_init(Instant::now);
+        if !self.conduct.allows(&ending) {
+            error(format!("a connection ended that should not have: {ending}"));
+        }
+        let was_dropped = self.was_dropped.load(Ordering::Relaxed);
+        Some(Over {
+            has_drained: is_orderly(ending.error())
+                && (ending.unsent() == 0 || self.was_quick.load(Ordering::Relaxed))
+                && !was_dropped,
+            has_read_goodbye: ending.reason() == Some(DisconnectReason::ClientQuitting) && ending.by() == Party::Remote,
+            is_local: ending.by() == Party::Local || was_dropped,
+            has_read_all: self.has_read_all.load(Ordering::Relaxed),
+        })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, [Received; STREAMS]> {
+        self.received.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Over {
+    /// Whether the end `at` had to have everything that this one has accepted.
+    pub(super) fn promises(&self, conduct: Conduct, at: &Self) -> bool {
+        let has_stayed = !at.is_local && !conduct.is_faulty && !conduct.is_read_slowly;
+        self.has_drained && at.has_read_all && (at.has_read_goodbye || has_stayed)
+    }
+}
+
+/// Whether what was accepted is written first.
+fn is_orderly(error: &PeerError) -> bool {
+    matches!(error, PeerError::ShuttingDown | PeerError::HandlerFinished { .. })
+}
+
+impl Conduct {
+    /// Whether a connection may end so.
+    fn allows(self, ending: &Ending) -> bool {
+        use DisconnectReason as Reason;
+        let is_troubled = self.is_faulty || self.reads_slowly || self.is_read_slowly;
+        match ending.error() {
+            PeerError::Internal | PeerError::HandlerPanicked { .. } | PeerError::HandlerFailed { .. } => false,
+            PeerError::Session(SessionError::Disconnected(reason)) => match reason {
+                Some(Reason::SubprotocolError | Reason::ProtocolError) => false,
+                Some(Reason::NetworkError | Reason::PingTimeout) => is_troubled,
+                _ => true,
+            },
+            PeerError::Session(_) | PeerError::Frame(_) => is_troubled,
+            PeerError::WriteStalled { .. } | PeerError::HandlerStalled { .. } | PeerError::MemoryExhausted => {
+                is_troubled
+            }
+            _ => true,
+        }
+    }
+}
