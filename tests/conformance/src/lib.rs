@@ -34,6 +34,7 @@ mod hello;
 pub mod model;
 mod node;
 mod outcome;
+pub mod report;
 mod script;
 mod suite;
 mod transcript;

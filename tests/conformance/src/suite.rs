@@ -34,6 +34,9 @@ pub enum SuiteError {
     /// There is nothing to test.
     #[error(transparent)]
     Probe(#[from] ProbeError),
+    /// It was told to stop before the node had answered.
+    #[error("it was interrupted before the node had answered")]
+    Stopped,
 }
 
 /// What came of all cases, in the order of the list.
@@ -90,17 +93,20 @@ impl Suite {
     /// [`Outcome::NotRun`].
     ///
     /// # Errors
-    /// [`SuiteError::Probe`] when there is nothing to test.
+    /// [`SuiteError::Probe`] when there is nothing to test, [`SuiteError::Stopped`] when that was not known yet.
     pub async fn run_until(
         &self,
         enode: &Enode,
         stop: impl Future<Output = ()>,
         mut on_result: impl FnMut(&CaseResult),
     ) -> Result<Report, SuiteError> {
-        let node = Arc::new(Node::probe(enode).await?);
+        let mut stop = std::pin::pin!(stop);
+        let node = tokio::select! {
+            () = &mut stop => return Err(SuiteError::Stopped),
+            node = Node::probe(enode) => Arc::new(node?),
+        };
         let mut results: Vec<_> = self.cases.iter().map(|case| not_run(*case)).collect();
         let mut is_gone = false;
-        let mut stop = std::pin::pin!(stop);
         let (alone, together): (Vec<usize>, Vec<usize>) =
             (0..self.cases.len()).partition(|index| self.cases[*index].alone);
         for (mut waiting, jobs) in [(VecDeque::from(together), self.jobs), (VecDeque::from(alone), 1)] {
@@ -194,7 +200,7 @@ async fn alive(node: &Node) -> Result<(), String> {
     ask().await
 }
 
-fn not_run(case: Case) -> CaseResult {
+pub(crate) fn not_run(case: Case) -> CaseResult {
     CaseResult {
         case,
         outcome: Outcome::NotRun,

@@ -1,0 +1,101 @@
+//! What came of a run, in the formats that other programs read: JSON, JUnit's XML, and TAP.
+//!
+//! Which cases count is said by a level: a failure of a case that matters less is shown, and fails nothing.
+
+mod json;
+mod junit;
+mod tap;
+
+use std::borrow::Cow;
+
+use capmux::Enode;
+
+use crate::case::{Case, Level};
+use crate::node::Node;
+use crate::outcome::{CaseResult, Outcome};
+use crate::suite::{Report, SuiteError, not_run};
+
+pub use json::catalogue;
+pub use tap::Tap;
+
+/// The levels, and then what matters most comes first.
+pub const LEVELS: [Level; 3] = [Level::Must, Level::Should, Level::May];
+
+/// A run up to its end or as far as it came, to be written down.
+#[derive(Debug, Clone)]
+pub struct Document<'a> {
+    enode: &'a Enode,
+    node: Option<&'a Node>,
+    results: Cow<'a, [CaseResult]>,
+    level: Level,
+    ended: Option<String>,
+}
+
+/// How the cases of a level ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
+pub struct Count {
+    /// How many passed.
+    pub passed: usize,
+    /// How many failed.
+    pub failed: usize,
+    /// How many could not tell.
+    pub inconclusive: usize,
+    /// How many do not concern the node.
+    pub skipped: usize,
+    /// How many were not run.
+    pub not_run: usize,
+}
+
+impl<'a> Document<'a> {
+    /// What came of a run, of which the cases up to this level count.
+    pub fn new(enode: &'a Enode, report: &'a Report, level: Level) -> Self {
+        let ended = match (report.is_complete(), report.is_gone()) {
+            (true, _) => None,
+            (false, true) => Some("the node stopped answering".to_owned()),
+            (false, false) => Some("it was interrupted".to_owned()),
+        };
+        Self { enode, node: Some(report.node()), results: report.results().into(), level, ended }
+    }
+
+    /// A run that came to nothing: these cases were not run, for this reason.
+    pub fn without_results(enode: &'a Enode, cases: &[Case], error: &SuiteError, level: Level) -> Self {
+        let results = cases.iter().map(|case| not_run(*case)).collect();
+        Self { enode, node: None, results, level, ended: Some(error.to_string()) }
+    }
+
+    /// Why the run ended before all cases were run; `None` when all were.
+    pub fn ended(&self) -> Option<&str> {
+        self.ended.as_deref()
+    }
+
+    /// How the cases of this level ended.
+    pub fn count(&self, level: Level) -> Count {
+        let of_level = self.results.iter().filter(|result| result.case.level == level);
+        of_level.fold(Count::default(), |mut count, result| {
+            *match result.outcome {
+                Outcome::Passed => &mut count.passed,
+                Outcome::Failed => &mut count.failed,
+                Outcome::Inconclusive => &mut count.inconclusive,
+                Outcome::Skipped => &mut count.skipped,
+                Outcome::NotRun => &mut count.not_run,
+            } += 1;
+            count
+        })
+    }
+
+    /// Whether all cases that count were run, and none failed. Those that could not tell do not count.
+    pub fn is_passed(&self) -> bool {
+        let counts = LEVELS.into_iter().filter(|level| *level <= self.level).map(|level| self.count(level));
+        self.ended.is_none() && counts.map(|count| count.failed + count.not_run).sum::<usize>() == 0
+    }
+}
+
+/// Why a failure of this case fails nothing, if it does not.
+fn does_not_count(case: &Case, level: Level) -> Option<String> {
+    (case.level > level).then(|| format!("failed, and {} does not count here", case.level))
+}
+
+/// A duration in milliseconds, to the microsecond.
+fn milliseconds(duration: std::time::Duration) -> f64 {
+    (duration.as_secs_f64() * 1e6).round() / 1e3
+}
