@@ -36,6 +36,7 @@ mod listen;
 pub mod model;
 mod node;
 mod outcome;
+pub mod recorded;
 pub mod report;
 mod script;
 mod suite;

@@ -7,6 +7,7 @@ mod junit;
 mod tap;
 
 use std::borrow::Cow;
+use std::fmt;
 
 use capmux::Enode;
 
@@ -71,8 +72,20 @@ impl<'a> Document<'a> {
     /// How the cases of this level ended.
     pub fn count(&self, level: Level) -> Count {
         let of_level = self.results.iter().filter(|result| result.case.level == level);
-        of_level.fold(Count::default(), |mut count, result| {
-            *match result.outcome {
+        of_level.map(|result| result.outcome).collect()
+    }
+
+    /// Whether all cases that count were run, and none failed. Those that could not tell do not count.
+    pub fn is_passed(&self) -> bool {
+        let counts = LEVELS.into_iter().filter(|level| *level <= self.level).map(|level| self.count(level));
+        self.ended.is_none() && counts.map(|count| count.failed + count.not_run).sum::<usize>() == 0
+    }
+}
+
+impl FromIterator<Outcome> for Count {
+    fn from_iter<T: IntoIterator<Item = Outcome>>(outcomes: T) -> Self {
+        outcomes.into_iter().fold(Self::default(), |mut count, outcome| {
+            *match outcome {
                 Outcome::Passed => &mut count.passed,
                 Outcome::Failed => &mut count.failed,
                 Outcome::Inconclusive => &mut count.inconclusive,
@@ -82,11 +95,15 @@ impl<'a> Document<'a> {
             count
         })
     }
+}
 
-    /// Whether all cases that count were run, and none failed. Those that could not tell do not count.
-    pub fn is_passed(&self) -> bool {
-        let counts = LEVELS.into_iter().filter(|level| *level <= self.level).map(|level| self.count(level));
-        self.ended.is_none() && counts.map(|count| count.failed + count.not_run).sum::<usize>() == 0
+impl fmt::Display for Count {
+    /// `7 passed, 1 failed`: what there is none of is left out.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { passed, failed, inconclusive, skipped, not_run } = *self;
+        let counts = [(failed, "failed"), (inconclusive, "inconclusive"), (skipped, "skipped"), (not_run, "not run")];
+        write!(f, "{passed} passed")?;
+        counts.iter().filter(|(count, _)| *count > 0).try_for_each(|(count, what)| write!(f, ", {count} {what}"))
     }
 }
 
