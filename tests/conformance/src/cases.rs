@@ -2,10 +2,12 @@
 
 mod auth;
 mod base;
+mod frame;
+mod steps;
 
 use crate::case::Case;
 
 /// Every case, in the order in which reports have them.
 pub fn cases() -> Vec<Case> {
-    [auth::cases(), base::cases()].concat()
+    [auth::cases(), frame::cases(), base::cases()].concat()
 }

@@ -1,5 +1,6 @@
 //! Running cases.
 
+use std::cmp::Reverse;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
@@ -86,7 +87,7 @@ impl Suite {
         self.run_until(enode, std::future::pending(), |_| ()).await
     }
 
-    /// Runs the cases until `stop` resolves, and tells each result as it comes. Those that are not done then are
+    /// Runs the cases until `stop` resolves, those with the latest deadlines first, and tells each result as it comes. Those that are not done then are
     /// [`Outcome::NotRun`].
     ///
     /// # Errors
@@ -101,8 +102,10 @@ impl Suite {
         let mut results: Vec<_> = self.cases.iter().map(|case| not_run(*case)).collect();
         let mut is_gone = false;
         let mut stop = std::pin::pin!(stop);
-        let (alone, together): (Vec<usize>, Vec<usize>) =
+        let (alone, mut together): (Vec<usize>, Vec<usize>) =
             (0..self.cases.len()).partition(|index| self.cases[*index].alone);
+        // Those that take long run beside all others.
+        together.sort_by_key(|index| Reverse(self.cases[*index].deadline));
         for (mut waiting, jobs) in [(VecDeque::from(together), self.jobs), (VecDeque::from(alone), 1)] {
             let mut running = JoinSet::new();
             while !is_gone {
