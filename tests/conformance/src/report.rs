@@ -116,3 +116,70 @@ fn does_not_count(case: &Case, level: Level) -> Option<String> {
 fn milliseconds(duration: std::time::Duration) -> f64 {
     (duration.as_secs_f64() * 1e6).round() / 1e3
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::cases::cases;
+    use crate::transcript::Record;
+
+    /// A case of each outcome, and a failure that does not count.
+    fn results() -> Vec<CaseResult> {
+        let outcomes = [
+            (Level::Must, Outcome::Passed),
+            (Level::Should, Outcome::Failed),
+            (Level::May, Outcome::Failed),
+            (Level::Must, Outcome::Inconclusive),
+            (Level::Must, Outcome::Skipped),
+            (Level::Must, Outcome::NotRun),
+        ];
+        let last = Record { sent: false, decoded: "Pong".to_owned(), hex: "03c0".to_owned(), length: 2 };
+        let result = |(level, outcome)| CaseResult {
+            case: Case { level, name: "p2p/some/case", ..cases()[0] },
+            outcome,
+            seen: "open \\ after #1\nand <more>".to_owned(),
+            last: vec![last.clone()],
+            duration: Duration::from_micros(1500),
+        };
+        outcomes.map(result).to_vec()
+    }
+
+    #[test]
+    fn tap_counts_as_failed_what_counts_alone() {
+        let mut tap = Tap::new(Level::Should);
+        let points: Vec<_> = results().iter().map(|result| tap.point(result)).collect();
+        let first: Vec<_> = points.iter().map(|point| point.lines().next().unwrap_or_default()).collect();
+        let seen = r"open \\ after \#1 and <more>";
+        assert_eq!(
+            first,
+            [
+                "ok 1 - p2p/some/case",
+                "not ok 2 - p2p/some/case",
+                "not ok 3 - p2p/some/case # TODO failed, and MAY does not count here",
+                &format!("ok 4 - p2p/some/case # SKIP inconclusive: {seen}"),
+                &format!("ok 5 - p2p/some/case # SKIP skipped: {seen}"),
+                &format!("ok 6 - p2p/some/case # SKIP not run: {seen}"),
+            ]
+        );
+        assert!(points[0].ends_with("  duration_ms: 1.5\n  ...\n"), "{}", points[0]);
+        assert!(points[1].contains("  seen: \"open \\\\ after #1\\nand <more>\"\n"), "{}", points[1]);
+        assert!(points[1].contains("    - by: \"node\"\n      decoded: \"Pong\"\n"), "{}", points[1]);
+        assert_eq!(tap.bail_out("it # ended"), "Bail out! it \\# ended\n");
+    }
+
+    #[test]
+    fn junit_counts_as_failed_what_counts_alone() {
+        let key = capmux::NodeKey::random().public_key();
+        let enode = Enode::new(key, "127.0.0.1:1".parse().unwrap());
+        let ended = Some("it was interrupted".to_owned());
+        let document = Document { enode: &enode, node: None, results: results().into(), level: Level::Should, ended };
+        let xml = document.to_junit();
+        assert!(xml.contains(r#"tests="6" failures="1" errors="1""#), "{xml}");
+        assert_eq!(xml.matches("<skipped").count(), 3, "{xml}");
+        assert!(xml.contains("failed, and MAY does not count here: open"), "{xml}");
+        assert!(xml.contains("and &lt;more&gt;") && xml.contains("node: Pong, 2 bytes, 03c0"), "{xml}");
+        assert!(!document.is_passed() && document.count(Level::Must).to_string().starts_with("1 passed, 1 inconclusive"));
+    }
+}

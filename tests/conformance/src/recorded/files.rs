@@ -6,6 +6,7 @@ use std::{env, fs, io};
 
 use super::{Came, Recorded, table};
 use crate::cases::cases;
+use crate::outcome::Outcome;
 use crate::suite::Suite;
 
 /// The nodes whose results are kept, in the order of the table.
@@ -70,6 +71,9 @@ pub fn document() -> Result<[String; 2], String> {
 }
 
 fn bless(file: &str, mut recorded: Recorded, came: &[Came]) -> Result<(), String> {
+    if let Some(left) = came.iter().find(|came| came.outcome == Outcome::NotRun) {
+        return Err(format!("{}: {}; there is nothing to record", left.name, left.seen));
+    }
     // Several nodes are tested at once.
     static WRITING: Mutex<()> = Mutex::new(());
     let _writing = WRITING.lock().unwrap_or_else(PoisonError::into_inner);
