@@ -79,7 +79,7 @@ fn described(result: &CaseResult) -> String {
         Outcome::Failed => Style::new().red().bold(),
         _ => Style::new().yellow(),
     };
-    let outcome = outcome.apply_to(format!("{:<12}", result.outcome));
+    let outcome = outcome.apply_to(format!("{:<12}", result.outcome.to_string()));
     let (level, name) = (case.level.to_string(), case.name);
     let mut text = format!("{outcome} {level:<6} {name:<48} {:>6} ms\n", result.duration.as_millis());
     match result.outcome {

@@ -131,7 +131,8 @@ async fn mortal(connections: usize, then: impl FnOnce(TcpListener) + Send + 'sta
 
 async fn serve(stream: TcpStream, key: NodeKey) {
     let Ok(mut connection) = Connection::accept(stream, &key).await else { return };
-    if connection.send_hello(&hello(&key, b"mortal", &["echo"])).await.is_err() {
+    let said = connection.send_hello(&hello(&key, b"mortal", &["echo"])).await;
+    if said.is_err() || connection.recv_hello(&key.public_key()).await.is_err() {
         return;
     }
     while let Ok(mut frame) = connection.recv_frame(1 << 16).await {

@@ -22,6 +22,9 @@ pub(super) const PING: &[u8] = &[2, 1, 0, 0xc0];
 /// What most headers have behind the size.
 const USUAL: &[u8] = &[0xc2, 0x80, 0x80];
 
+/// After how long without one no further Pong is expected.
+const QUIET: Duration = Duration::from_secs(1);
+
 /// How many messages are sent in one segment.
 const MANY: u64 = 1000;
 
@@ -241,8 +244,8 @@ fn streams() -> Vec<Case> {
             Must,
             FRAMING,
             ["H29"],
-            "sends 30 Pings in one segment",
-            "answers each with a Pong",
+            "sends 30 Pings in one segment, and another when the Pongs have come",
+            "answers with Pongs, as many as it likes, and with one to the last Ping",
             joined
         ),
         case!(
@@ -414,10 +417,10 @@ async fn joined(visit: &Visit) -> Result<(), Stop> {
     let mut script = session(visit).await?;
     let frames: Vec<_> = (0..30).flat_map(|_| script.egress().seal(PING)).collect();
     script.send_raw("30 frames with Pings", &frames).await;
-    for number in 1..=30 {
-        script.expect(3, CLOSED).await.map_err(|stop| stop.within(format!("Pong {number} of 30")))?;
-    }
-    Ok(())
+    script.expect(3, CLOSED).await.map_err(|stop| stop.within("the first Pong"))?;
+    // One Pong may do for several Pings that have come by then.
+    while script.expect(3, QUIET).await.is_ok() {}
+    script.ping().await.map_err(|stop| stop.within("the Ping after them"))
 }
 
 async fn thousand_joined(visit: &Visit) -> Result<(), Stop> {
