@@ -4,11 +4,13 @@ mod ack;
 mod auth;
 mod base;
 mod frame;
+mod handshake;
 mod steps;
+mod vectors;
 
 use crate::case::Case;
 
 /// Every case, in the order in which reports have them.
 pub fn cases() -> Vec<Case> {
-    [auth::cases(), ack::cases(), frame::cases(), base::cases()].concat()
+    [auth::cases(), ack::cases(), vectors::cases(), frame::cases(), base::cases()].concat()
 }

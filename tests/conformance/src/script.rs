@@ -8,7 +8,7 @@ use bytes::{Buf, BytesMut};
 use rlp::Rlp;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
 use crate::ending::{Closed, Ending};
 use crate::hello::RawHello;
@@ -20,8 +20,8 @@ use crate::transcript::Transcript;
 /// How long a write may make no end. The node may stop reading.
 const WRITE: Duration = Duration::from_secs(20);
 
-/// The pause behind each of several pieces.
-const PIECE: Duration = Duration::from_millis(1);
+/// The pause after each piece of a message in pieces.
+const BETWEEN: Duration = Duration::from_millis(2);
 
 /// How long the answer to a Ping may take.
 const PONG: Duration = Duration::from_secs(5);
@@ -111,12 +111,17 @@ impl Script {
         self.write(bytes).await;
     }
 
-    /// Sends bytes as they are, so many at a time, each in a segment of its own as far as that can be had.
+    /// Sends bytes as they are, so many at a time, each in a segment of its own if the system takes it so.
     pub async fn send_in_pieces(&mut self, what: &str, bytes: &[u8], size: usize) {
-        self.transcript.sent(what, bytes);
-        for piece in bytes.chunks(size) {
+        self.send_pieces(what, &bytes.chunks(size).collect::<Vec<_>>()).await;
+    }
+
+    /// Sends bytes in pieces, each in a segment of its own if the system takes it so.
+    pub async fn send_pieces(&mut self, what: &str, pieces: &[&[u8]]) {
+        self.transcript.sent(what, &pieces.concat());
+        for piece in pieces {
             self.write(piece).await;
-            sleep(PIECE).await;
+            sleep(BETWEEN).await;
         }
     }
 
@@ -342,7 +347,7 @@ impl Script {
                     Err(error) if error.kind() == ErrorKind::Interrupted => {}
                     Err(_) => return,
                 },
-                () = tokio::time::sleep_until(deadline) => return,
+                () = sleep_until(deadline) => return,
             }
         }
     }
