@@ -1,8 +1,10 @@
-//! The `capmux` command: asks nodes what they are, makes node keys, runs nodes, one or a network of them, and measures.
+//! The `capmux` command: asks nodes what they are, makes node keys, runs nodes, one or a network of them, tests those of
+//! others, and measures.
 
 mod bench;
 mod book;
 mod config;
+mod conformance;
 mod demo;
 mod exit;
 mod flooder;
@@ -27,7 +29,8 @@ static HEAP: cap::Cap<std::alloc::System> = cap::Cap::new(std::alloc::System, us
 
 /// Talks devp2p, the way Ethereum's nodes do
 ///
-/// It asks nodes what they are, makes node keys, runs a node, shows a network of nodes at work, and measures.
+/// It asks nodes what they are, makes node keys, runs a node, shows a network of nodes at work, tests nodes of
+/// others, and measures.
 #[derive(Debug, Parser)]
 #[command(name = "capmux", version, max_term_width = 100, after_long_help = AFTER_HELP)]
 struct Cli {
@@ -57,6 +60,7 @@ enum Command {
     Key(key::Command),
     Node(node::Args),
     Demo(demo::Args),
+    Conformance(conformance::Args),
     Bench(bench::Args),
     #[command(subcommand)]
     Book(book::Command),
@@ -85,6 +89,7 @@ async fn run(command: Command) -> ExitCode {
         Command::Key(command) => key::run(command),
         Command::Node(args) => node::run(args).await,
         Command::Demo(args) => return demo::run(args).await,
+        Command::Conformance(args) => return conformance::run(args).await,
         Command::Bench(args) => return bench::run(args).await,
         Command::Book(command) => book::run(command),
         Command::Config(args) => config::run(args).await,

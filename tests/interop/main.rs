@@ -7,6 +7,7 @@
 mod matrix;
 
 mod capabilities;
+mod conformance;
 mod devp2p;
 mod disconnect;
 mod echo;

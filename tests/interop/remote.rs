@@ -82,6 +82,14 @@ impl Remote {
         self.command(format_args!(r#""dial","direct":true,"enode":"{enode}""#)).await;
     }
 
+    /// Lets a line pass that it tells, if it does: one that nobody reads would hold it up at some time. Nothing is lost
+    /// when this is dropped.
+    pub(crate) async fn pass(&mut self) {
+        if !matches!(self.events.next_line().await, Ok(Some(_))) {
+            std::future::pending().await
+        }
+    }
+
     /// Has it publish a payload in the protocol gossip. geth alone has it.
     pub(crate) async fn publish(&mut self, payload: &[u8]) {
         self.command(format_args!(r#""publish","payload":"{}""#, hex::encode(payload))).await;

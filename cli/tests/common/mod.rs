@@ -16,9 +16,12 @@ use tokio::time::timeout;
 /// How long anything may take before a test fails.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
+/// The command under test.
+pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_capmux");
+
 /// The command, which dies with its test.
 pub(crate) fn command(args: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_capmux"));
+    let mut command = Command::new(PROGRAM);
     command.args(args).env_remove("RUST_LOG").kill_on_drop(true);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command

@@ -36,6 +36,8 @@ mod listen;
 pub mod model;
 mod node;
 mod outcome;
+pub mod recorded;
+pub mod report;
 mod script;
 mod suite;
 mod transcript;

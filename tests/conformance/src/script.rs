@@ -4,6 +4,7 @@ use std::fmt;
 use std::io::ErrorKind;
 use std::time::Duration;
 
+use bytes::{Buf, BytesMut};
 use rlp::Rlp;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -33,10 +34,13 @@ pub struct Script {
     pub hello: Option<RawHello>,
     /// The reason of the node's last Disconnect, if it sent one: `None` inside when it names none.
     pub disconnect: Option<Option<u64>>,
+    /// The data of that Disconnect as it stood in the frame.
+    pub disconnect_data: Option<Vec<u8>>,
     stream: TcpStream,
     connection: Option<Connection>,
     is_compressed: bool,
-    buffer: Vec<u8>,
+    answers_pings: bool,
+    buffer: BytesMut,
     closed: Option<Closed>,
     transcript: Transcript,
 }
@@ -64,10 +68,12 @@ impl Script {
             identity,
             hello: None,
             disconnect: None,
+            disconnect_data: None,
             stream,
             connection: None,
             is_compressed: false,
-            buffer: Vec::new(),
+            answers_pings: true,
+            buffer: BytesMut::new(),
             closed: None,
             transcript,
         }
@@ -81,6 +87,16 @@ impl Script {
     /// Compresses from now on, or no longer.
     pub fn set_compressed(&mut self, is_compressed: bool) {
         self.is_compressed = is_compressed;
+    }
+
+    /// Answers Pings from now on, as it does at first, or no longer.
+    pub fn set_answering(&mut self, answers_pings: bool) {
+        self.answers_pings = answers_pings;
+    }
+
+    /// Whether the end of the connection has been read.
+    pub fn is_closed(&self) -> bool {
+        self.closed.is_some()
     }
 
     /// What this end sends.
@@ -98,6 +114,11 @@ impl Script {
         self.write(bytes).await;
     }
 
+    /// Sends bytes as they are, so many at a time, each in a segment of its own if the system takes it so.
+    pub async fn send_in_pieces(&mut self, what: &str, bytes: &[u8], size: usize) {
+        self.send_pieces(what, &bytes.chunks(size).collect::<Vec<_>>()).await;
+    }
+
     /// Sends bytes in pieces, each in a segment of its own if the system takes it so.
     pub async fn send_pieces(&mut self, what: &str, pieces: &[&[u8]]) {
         self.transcript.sent(what, &pieces.concat());
@@ -105,6 +126,12 @@ impl Script {
             self.write(piece).await;
             sleep(BETWEEN).await;
         }
+    }
+
+    /// Sends bytes as they are without reading, as far as the node takes them, and says whether it took all by then.
+    pub async fn send_without_reading(&mut self, what: &str, bytes: &[u8], until: Instant) -> bool {
+        self.transcript.sent(what, bytes);
+        matches!(timeout_at(until, self.stream.write_all(bytes)).await, Ok(Ok(())))
     }
 
     /// Sends a frame with this content, sealed as it should be.
@@ -152,7 +179,7 @@ impl Script {
                 return Err(Ending { closed: self.closed, bytes: self.buffer.len(), ..Ending::open(start.elapsed()) });
             }
         }
-        Ok(self.buffer.drain(..count).collect())
+        Ok(self.buffer.split_to(count).to_vec())
     }
 
     /// The next message.
@@ -225,7 +252,7 @@ impl Script {
     async fn notice(&mut self, id: u64, data: &[u8], ending: &mut Ending) {
         match id {
             1 => ending.disconnect = Some(reason(data)),
-            2 => self.send("Pong", 3, &[0xc0]).await,
+            2 if self.answers_pings => self.send("Pong", 3, &[0xc0]).await,
             _ => {}
         }
         if id != 1 && ending.messages.len() < 16 {
@@ -268,7 +295,7 @@ impl Script {
         let mut content = ingress.open_body(&self.buffer[HEADER..end])?;
         connection.ingress = ingress;
         content.truncate(size);
-        self.buffer.drain(..end);
+        self.buffer.advance(end);
         Ok(Some(content))
     }
 
@@ -282,7 +309,11 @@ impl Script {
             }
         };
         let data = content[id_length.min(content.len())..].to_vec();
-        let data = match (self.is_compressed, snap::raw::Decoder::new().decompress_vec(&data)) {
+        if id == 1 {
+            self.disconnect_data = Some(data.clone());
+        }
+        // Hello never is.
+        let data = match (self.is_compressed && id != 0, snap::raw::Decoder::new().decompress_vec(&data)) {
             (false, _) => data,
             (true, Ok(uncompressed)) => uncompressed,
             // Some nodes never compress it.
@@ -361,8 +392,13 @@ fn describe(id: u64, data: &[u8]) -> String {
     }
 }
 
-/// The reason in a Disconnect, as a list or bare.
+/// The reason in a Disconnect, as a list or bare. It may be compressed: nodes differ in when they begin with that, and a
+/// block of a few bytes begins with its length, where a list does not.
 fn reason(data: &[u8]) -> Option<u64> {
-    let item = Rlp::new(data);
+    let plain = match data {
+        [first, _, ..] if *first < 0x80 => &snap::raw::Decoder::new().decompress_vec(data).ok()?[..],
+        _ => data,
+    };
+    let item = Rlp::new(plain);
     if item.is_list() { item.val_at(0).ok() } else { item.as_val().ok() }
 }

@@ -38,6 +38,9 @@ pub enum SuiteError {
         /// What the system says.
         error: String,
     },
+    /// It was told to stop before the node had answered.
+    #[error("it was interrupted before the node had answered")]
+    Stopped,
 }
 
 /// What came of all cases, in the order of the list.
@@ -103,26 +106,23 @@ impl Suite {
     /// [`Outcome::NotRun`].
     ///
     /// # Errors
-    /// [`SuiteError::Probe`] when there is nothing to test, and [`SuiteError::Listen`].
+    /// [`SuiteError::Probe`] when there is nothing to test, [`SuiteError::Listen`], and [`SuiteError::Stopped`] when the
+    /// node has not answered by then.
     pub async fn run_until(
         &self,
         enode: &Enode,
         stop: impl Future<Output = ()>,
         mut on_result: impl FnMut(&CaseResult),
     ) -> Result<Report, SuiteError> {
-        let node = Arc::new(Node::probe(enode).await?);
-        let listener = match &self.listen {
-            Some((address, dial)) => Some(
-                Listener::bind(*address, dial.clone(), enode)
-                    .await
-                    .map_err(|error| SuiteError::Listen { address: *address, error: error.to_string() })?,
-            ),
-            None => None,
+        let mut stop = std::pin::pin!(stop);
+        let node = tokio::select! {
+            () = &mut stop => return Err(SuiteError::Stopped),
+            node = Node::probe(enode) => Arc::new(node?),
         };
+        let listener = self.listener(enode).await?;
         let results = self.cases.iter().map(|case| not_run(*case)).collect();
         let mut report = Report { node: node.clone(), results, is_gone: false };
         let mut turns = Turns::new(&self.cases, self.jobs, node, listener);
-        let mut stop = std::pin::pin!(stop);
         while !report.is_gone {
             let done = tokio::select! {
                 () = &mut stop => None,
@@ -134,6 +134,12 @@ impl Suite {
             report.is_gone = !done.is_alive;
         }
         Ok(report)
+    }
+
+    async fn listener(&self, enode: &Enode) -> Result<Option<Arc<Listener>>, SuiteError> {
+        let Some((address, dial)) = &self.listen else { return Ok(None) };
+        let bound = Listener::bind(*address, dial.clone(), enode).await;
+        bound.map(Some).map_err(|error| SuiteError::Listen { address: *address, error: error.to_string() })
     }
 }
 
@@ -180,7 +186,7 @@ impl Case {
     }
 }
 
-fn not_run(case: Case) -> CaseResult {
+pub(crate) fn not_run(case: Case) -> CaseResult {
     CaseResult {
         case,
         outcome: Outcome::NotRun,

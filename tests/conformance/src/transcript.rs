@@ -1,6 +1,7 @@
 //! The last that went over the wire, as bytes and in words.
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::Serialize;
@@ -18,6 +19,7 @@ pub struct Record {
     /// Its first bytes in hexadecimal digits: of a frame, the content before encryption.
     pub hex: String,
     /// How many bytes it has.
+    #[serde(rename = "length_bytes")]
     pub length: usize,
 }
 
@@ -25,6 +27,19 @@ pub struct Record {
 #[derive(Debug, Clone, Default)]
 pub struct Transcript {
     records: Arc<Mutex<VecDeque<Record>>>,
+}
+
+impl fmt::Display for Record {
+    /// Who it comes from, what it is, and its first bytes: `node: Pong, 2 bytes, 03c0`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let who = if self.sent { "suite" } else { "node" };
+        let rest = if 2 * self.length > self.hex.len() { ".." } else { "" };
+        match self.length {
+            0 => write!(f, "{who}: {}", self.decoded),
+            1 => write!(f, "{who}: {}, 1 byte, {}", self.decoded, self.hex),
+            bytes => write!(f, "{who}: {}, {bytes} bytes, {}{rest}", self.decoded, self.hex),
+        }
+    }
 }
 
 impl Transcript {

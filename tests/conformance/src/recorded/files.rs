@@ -1,0 +1,108 @@
+//! The files of this repository, and the table in its documentation.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::{env, fs, io};
+
+use super::{Came, Recorded, table};
+use crate::cases::cases;
+use crate::outcome::Outcome;
+use crate::suite::Suite;
+
+/// The nodes whose results are kept, in the order of the table.
+pub const FILES: [&str; 3] = ["capmux", "geth", "ethereumjs"];
+
+/// What stands before and behind the table.
+const MARKS: [&str; 2] = ["<!-- begin of the table -->\n", "<!-- end of the table -->\n"];
+
+/// What rewrites the files.
+const COMMAND: &str = "CAPMUX_BLESS=1 cargo test -p capmux -p capmux-cli -p capmux-conformance conformance";
+
+/// Checks what the suite finds out about a node against the file that is kept of it. Cases that differ are run once more,
+/// one at a time, and what comes of them then counts. With `CAPMUX_BLESS=1` the file is rewritten instead, and the table.
+///
+/// # Errors
+/// All differences, and the command that rewrites the files.
+pub async fn check(file: &str, node: &str, run: impl AsyncFn(Suite) -> Vec<Came>) -> Result<(), String> {
+    let mut came = run(Suite::new()).await;
+    let recorded = read(file).unwrap_or_else(|_| Recorded::new(node));
+    let differing: Vec<_> = recorded.differences(&came).into_iter().map(|difference| difference.case).collect();
+    if !differing.is_empty() {
+        let again = Suite::new().retain(|case| differing.iter().any(|name| name == case.name)).jobs(1);
+        for second in run(again).await {
+            came.iter_mut().filter(|first| first.name == second.name).for_each(|first| *first = second.clone());
+        }
+    }
+    if env::var_os("CAPMUX_BLESS").is_some_and(|value| value == "1") {
+        return bless(file, Recorded { node: node.to_owned(), ..recorded }, &came);
+    }
+    let mut wrong: Vec<_> = recorded.differences(&came).iter().map(ToString::to_string).collect();
+    if recorded.node != node {
+        wrong.insert(0, format!("it is {node}, and recorded is {}", recorded.node));
+    }
+    if wrong.is_empty() {
+        return Ok(());
+    }
+    let path = path(file);
+    Err(format!("{} is not what {node} does:\n{}\nto accept that: {COMMAND}", path.display(), wrong.join("\n")))
+}
+
+/// Reads the file of a node.
+///
+/// # Errors
+/// That it is not there, or not sound.
+pub fn read(file: &str) -> Result<Recorded, String> {
+    let path = path(file);
+    let text = fs::read_to_string(&path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
+    Recorded::from_json(&text).map_err(|error| format!("{}: {error}", path.display()))
+}
+
+/// The documentation with the table that the files make. With `CAPMUX_BLESS=1` it is rewritten first.
+///
+/// # Errors
+/// What cannot be read.
+pub fn document() -> Result<[String; 2], String> {
+    if env::var_os("CAPMUX_BLESS").is_some_and(|value| value == "1") {
+        rewrite()?;
+    }
+    let is = fs::read_to_string(docs()).map_err(failed)?;
+    let should = with_table(&is)?;
+    Ok([is, should])
+}
+
+fn bless(file: &str, mut recorded: Recorded, came: &[Came]) -> Result<(), String> {
+    if let Some(left) = came.iter().find(|came| came.outcome == Outcome::NotRun) {
+        return Err(format!("{}: {}; there is nothing to record", left.name, left.seen));
+    }
+    // Several nodes are tested at once.
+    static WRITING: Mutex<()> = Mutex::new(());
+    let _writing = WRITING.lock().unwrap_or_else(PoisonError::into_inner);
+    recorded.update(came);
+    fs::write(path(file), recorded.to_json()).map_err(failed)?;
+    rewrite()
+}
+
+fn rewrite() -> Result<(), String> {
+    let text = fs::read_to_string(docs()).map_err(failed)?;
+    fs::write(docs(), with_table(&text)?).map_err(failed)
+}
+
+fn with_table(text: &str) -> Result<String, String> {
+    let [begin, end] = MARKS;
+    let (before, rest) = text.split_once(begin).ok_or("the documentation has no mark before the table")?;
+    let (_, behind) = rest.split_once(end).ok_or("the documentation has no mark behind the table")?;
+    let nodes: Vec<_> = FILES.iter().map(|file| read(file)).collect::<Result<_, _>>()?;
+    Ok(format!("{before}{begin}\n{}\n{end}{behind}", table(&cases(), &nodes)))
+}
+
+fn path(file: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("expected").join(file).with_extension("json")
+}
+
+fn docs() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/conformance.md")
+}
+
+fn failed(error: io::Error) -> String {
+    format!("the documentation: {error}")
+}
