@@ -1,5 +1,5 @@
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| {
-    capmux::fuzzing::address_book(data);
+    capmux::fuzzing::book_file(data);
 });

@@ -14,7 +14,7 @@ use crate::book::{AddressBook, Known, NodeList, Source, State};
 /// it.
 ///
 /// The input: the capacity less 1 (1 byte), the time in milliseconds (8 bytes), and the file.
-pub fn address_book(data: &[u8]) -> usize {
+pub fn book_file(data: &[u8]) -> usize {
     read(&mut Unstructured::new(data)).unwrap_or(0)
 }
 
@@ -28,12 +28,14 @@ fn read(input: &mut Unstructured<'_>) -> Result<usize> {
             let mut book = AddressBook::new(capacity, [0; 16]);
             let refused = book.import(&list, now).len();
             assert!(book.len() <= capacity && book.len() <= list.nodes.len() && refused <= list.nodes.len());
+            check_lists(&book, now);
         }
         Err(error) => assert!(!error.to_string().contains(char::is_control), "control characters are shown"),
     }
     match AddressBook::from_json(file, capacity) {
         Ok(parsed) => {
             check_written(&parsed.book, capacity, now);
+            check_lists(&parsed.book, now);
             let count = parsed.book.len();
             check_used(parsed.book, capacity, now);
             Ok(usize::from(count > 0))
@@ -56,6 +58,18 @@ fn check_written(book: &AddressBook, capacity: usize, now: SystemTime) {
     }
     let lost = book.iter(now).filter(|known| again.book.find(&known.node.node_id(), now).is_none()).count();
     assert_eq!(lost, again.skipped, "what is lost is counted, and no ban is");
+}
+
+/// The lists that are made of it can be read, and tell of nobody who is private or banned.
+fn check_lists(book: &AddressBook, now: SystemTime) {
+    for list in [book.to_nodes_json(now), book.to_enode_list(now).into_bytes()] {
+        let text = || String::from_utf8_lossy(&list).into_owned();
+        let read = NodeList::parse(&list).unwrap_or_else(|error| panic!("{error}: {}", text()));
+        for listed in read.nodes {
+            let known = book.find(&listed.node.node_id(), now).expect("it is in the book");
+            assert!(!known.flags.is_private && known.state != State::Banned, "R48: {known:?}");
+        }
+    }
 }
 
 fn check_used(mut book: AddressBook, capacity: usize, now: SystemTime) {

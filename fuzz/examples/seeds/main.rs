@@ -6,6 +6,9 @@
 //!
 //! It overwrites the files that it has names for, and leaves others alone.
 
+mod machines;
+mod nodes;
+
 use std::fs;
 use std::path::Path;
 
@@ -15,15 +18,31 @@ use capmux::{NodeKey, PublicKey};
 
 fn main() -> std::io::Result<()> {
     let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus");
-    let targets: [(&str, Vec<Seed>); 8] = [
+    let targets: &[(&str, Vec<Seed>)] = &[
         ("ack", handshakes()),
-        ("address_book", address_books()),
+        ("address_book", nodes::books()),
         ("auth", handshakes()),
+        ("book_file", book_files()),
+        ("chunking", machines::chunking()),
+        ("claims", machines::claims()),
+        ("dial_schedule", machines::schedules()),
         ("disconnect", disconnects()),
+        ("enr", nodes::records()),
         ("frame_decoder", frames()),
+        ("gate", machines::gates()),
+        ("gossip", machines::gossips()),
         ("hello", hellos()),
+        ("kv_messages", machines::kv_messages()),
+        ("kv_store", machines::stores()),
+        ("negotiation", machines::negotiations()),
+        ("node_text", nodes::texts()),
+        ("pex_messages", machines::pex_messages()),
+        ("pex_pace", machines::paces()),
+        ("rlp_items", nodes::items()),
+        ("round_robin", machines::turns()),
         ("session", sessions()),
         ("snappy_message", snappy_messages()),
+        ("typed", machines::typed()),
     ];
     for (target, seeds) in targets {
         let directory = corpus.join(target);
@@ -95,7 +114,7 @@ fn file(content: &str) -> Vec<u8> {
     [&[7], &1_800_000_000_000u64.to_be_bytes()[..], content.as_bytes()].concat()
 }
 
-fn address_books() -> Vec<Seed> {
+fn book_files() -> Vec<Seed> {
     let (own, remote) = public_keys();
     let node = |key: PublicKey, rest: &str| format!(r#"{{"node":"enode://{key}@{rest},"added":1700000000000}}"#);
     let book = |nodes: &[String], bans: &str| {
@@ -125,6 +144,7 @@ fn address_books() -> Vec<Seed> {
                 &format!(r#"{{"on":"{id}","until":{far},"length":{far}}}"#),
             ),
         ),
+        ("book_address_of_a_link", book(&[node(remote, r#"[fe80::1%3]:30303","source":"local""#)], "")),
         (
             "book_bans",
             book(
@@ -332,5 +352,15 @@ fn sessions() -> Vec<Seed> {
         ("chunk_of_a_chunk", session_input(1, 15, &[first(0x13, 3, b"ab")])),
         ("message_between_chunks", session_input(1, 15, &[first(0x10, 3, b"ab"), message(0x11, b"cd")])),
         ("empty_frame", session_input(1, 7, &[raw(b"")])),
+        (
+            "another_rate",
+            session_input(
+                1,
+                7,
+                &[vec![message(0x10, b"a"); 9], vec![vec![13, 9, 5]], vec![message(0x10, b"a"); 9]].concat(),
+            ),
+        ),
+        ("no_rate", session_input(1, 7, &[vec![vec![13, 0, 0]], vec![message(0x10, b"a"); 9]].concat())),
+        ("memory_given_back", session_input(1, 7, &[message(0x13, &[7; 900]), vec![14], message(0x13, &[7; 900])])),
     ]
 }
