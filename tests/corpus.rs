@@ -31,12 +31,16 @@ fn replay(name: &str, target: Target) -> Vec<(String, usize)> {
     names(&directory).into_iter().map(run).collect()
 }
 
-/// The targets of this crate and of the protocols.
+/// The targets of this crate, of the protocols and of the model.
 fn targets() -> impl Iterator<Item = (&'static str, Target)> {
+    use capmux_conformance::fuzzing as conformance;
     use capmux_gossip::fuzzing as gossip;
     use capmux_kv::fuzzing as kv;
     use capmux_pex::fuzzing as pex;
-    [capmux::fuzzing::TARGETS, gossip::TARGETS, kv::TARGETS, pex::TARGETS].into_iter().flatten().copied()
+    [capmux::fuzzing::TARGETS, conformance::TARGETS, gossip::TARGETS, kv::TARGETS, pex::TARGETS]
+        .into_iter()
+        .flatten()
+        .copied()
 }
 
 fn target(name: &str) -> Target {
@@ -125,6 +129,7 @@ fn the_corpora_of_the_state_machines_do_what_they_are_named_for() {
         ("address_book", &[("filled", 16), ("own_id", 0), ("banned", 1), ("persistent", 1)][..]),
         ("chunking", &[("in_turns", 2), ("largest", 1), ("one_byte_too_large", 0)]),
         ("claims", &[("both_at_once", 1), ("two_crossed", 1), ("two_first_come", 1)]),
+        ("differential", &[("frames_both_ways", 6), ("frames_both_ways_model_dials", 6), ("hello", 1), ("damaged", 1)]),
         ("dial_schedule", &[("asked", 2), ("persistent", 4), ("feeler", 3)]),
         ("gate", &[("again_after_a_while", 2), ("peers_count", 2)]),
         ("gossip", &[("once", 2), ("forgotten", 3)]),

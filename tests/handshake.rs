@@ -5,10 +5,11 @@ mod common;
 
 use bytes::BytesMut;
 use capmux::rlpx::{Established, HandshakeError, Initiator, MAX_HANDSHAKE_SIZE, Recipient, Step};
-use common::handshake::{Ack, Auth, ModelNode, Rest, public, seal, seal_with, secret};
+use capmux_conformance::model::Node;
+use capmux_conformance::model::handshake::{
+    Ack, Auth, OVERHEAD as ECIES_OVERHEAD, Rest, point as uncompressed, public, seal, seal_with, secret,
+};
 use common::{assert_connected, content, done, initiator, key, more, pair, recipient};
-
-const ECIES_OVERHEAD: usize = 113;
 
 /// What node 2 makes of this `auth`.
 fn to_recipient(message: &[u8]) -> Result<Step<Recipient, (Vec<u8>, Established)>, HandshakeError> {
@@ -30,7 +31,7 @@ fn both_refuse(row: &str, sealed_for: impl Fn(&[u8; 64]) -> Vec<u8>, expected: &
 }
 
 fn auth() -> Auth {
-    ModelNode::new(1).auth(&key(2).public_key())
+    Node::new(1).auth(&key(2).public_key().to_bytes())
 }
 
 /// `auth` leads to a connection on which a frame of either end arrives.
@@ -38,7 +39,7 @@ fn accepted(row: &str, auth: &Auth) {
     let sealed = auth.seal();
     let (ack, mut established) = done(to_recipient(&sealed).expect(row));
     assert_eq!(established.remote, key(1).public_key(), "{row}");
-    let mut model = ModelNode::new(1).read_ack(sealed, ack);
+    let mut model = Node::new(1).read_ack(sealed, ack).expect(row);
     assert_connected(row, &mut established, &mut model);
 }
 
@@ -103,12 +104,6 @@ fn bad_points() -> Vec<(&'static str, [u8; 64])> {
 
 const Y_OF_1: &str = "4218f20ae6c646b363db68605822fb14264ca8d2587fdd6fbc750d587e76a7ee";
 const X_OF_Y_1: &str = "1fe1e5ef3fceb5c135ab7741333ce5a6e80d68167653f6b2b24bcbcfaaaff507";
-
-fn uncompressed(prefix: u8, point: &[u8; 64]) -> [u8; 65] {
-    let mut bytes = [prefix; 65];
-    bytes[1..].copy_from_slice(point);
-    bytes
-}
 
 #[test]
 fn points_off_the_curve_are_refused_before_the_tag_is_looked_at() {
@@ -227,10 +222,12 @@ fn fields_of_a_wrong_form_are_refused() {
         assert!(matches!(to_recipient(&auth.seal()), Err(HandshakeError::Body(_))), "H10: {what} in auth");
 
         let (initiator, auth) = initiator();
-        let (ack, _) = ModelNode::new(2).answer(auth, |mut ack| {
-            change(&mut ack.nonce, &mut ack.rest);
-            ack
-        });
+        let (ack, _) = Node::new(2)
+            .answer(auth, |mut ack| {
+                change(&mut ack.nonce, &mut ack.rest);
+                ack
+            })
+            .unwrap();
         assert!(matches!(initiator.receive(&mut &ack[..]), Err(HandshakeError::Body(_))), "H10: {what} in ack");
     }
 }
@@ -242,7 +239,7 @@ fn bad_keys_in_the_body_are_refused() {
         assert_eq!(to_recipient(&bad.seal()).err(), Some(HandshakeError::InvalidKey), "H11 R34, as {row}");
 
         let (initiator, auth) = initiator();
-        let (ack, _) = ModelNode::new(2).answer(auth, |ack| Ack { ephemeral: point, ..ack });
+        let (ack, _) = Node::new(2).answer(auth, |ack| Ack { ephemeral: point, ..ack }).unwrap();
         assert_eq!(initiator.receive(&mut &ack[..]).err(), Some(HandshakeError::InvalidKey), "H17 R34, as {row}");
     }
 }
@@ -286,7 +283,7 @@ fn what_a_later_version_may_add_is_ignored() {
 
         let (initiator, auth) = initiator();
         let change = |ack| Ack { rest: rest(key(1).public_key().to_bytes()), ..ack };
-        let (ack, mut model) = ModelNode::new(2).answer(auth, change);
+        let (ack, mut model) = Node::new(2).answer(auth, change).unwrap();
         let mut established = done(initiator.receive(&mut &ack[..]).expect(what));
         assert_connected(&format!("H12 R75: ack with {what}"), &mut established, &mut model);
     }

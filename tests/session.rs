@@ -187,7 +187,7 @@ fn base_messages_have_these_bytes() {
     let mut content = |write: &mut dyn FnMut(&mut MessageEncoder, &mut BytesMut)| {
         let mut out = BytesMut::new();
         write(&mut encoder, &mut out);
-        let (size, padded) = model.ingress.open(&out);
+        let (size, padded) = model.ingress.open(&out).unwrap();
         padded[..size].to_vec()
     };
     let hello = hello(5, vec![capability("eth", 68)]);

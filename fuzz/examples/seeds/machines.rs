@@ -193,6 +193,39 @@ pub fn typed() -> Vec<Seed> {
     ]
 }
 
+pub fn differentials() -> Vec<Seed> {
+    let ours = |content: &[u8]| [&[0], &field(content)[..]].concat();
+    // The header data, the padding, the content, what is flipped, and where it is cut.
+    let theirs = |content: &[u8], flipped: &[[u8; 3]]| {
+        let count = if flipped.is_empty() { 0 } else { flipped.len() as u8 + 1 };
+        [&[2], &field(b"\xc2\x80\x80")[..], &[0], &field(content), &[count], &flipped.concat(), &[0, 40]].concat()
+    };
+    let hello = |has_id: u8, more: u8| {
+        let numbers = [5u64.to_le_bytes(), 0u64.to_le_bytes()].concat();
+        let offered =
+            [field(b"eth"), 68u64.to_le_bytes().to_vec(), field(b"\xff"), 1u64.to_le_bytes().to_vec()].concat();
+        [&[4], &numbers[..], &field(b"client"), &[2], &offered, &[has_id, more]].concat()
+    };
+    let frames = || [ours(b"\x02\xc0"), theirs(b"\x02\xc0", &[]), ours(&[7; 100]), theirs(&[8; 33], &[])].concat();
+    let more = || [ours(&[1; 2048]), theirs(&[2; 2048], &[])].concat();
+    vec![
+        ("frames_both_ways", [vec![0], frames(), more()].concat()),
+        ("frames_both_ways_model_dials", [vec![1], frames(), more()].concat()),
+        ("nothing_to_send", [vec![0], ours(b"")].concat()),
+        ("too_large", [vec![0], theirs(&[7; 2049], &[])].concat()),
+        ("empty", [vec![0], theirs(b"", &[])].concat()),
+        (
+            "damaged",
+            [vec![0], theirs(b"whole", &[]), theirs(b"damaged", &[[0, 33, 1]]), theirs(b"after", &[])].concat(),
+        ),
+        ("damaged_header", [vec![1], theirs(b"damaged", &[[0, 3, 1]])].concat()),
+        ("hello", [vec![0], hello(1, 1)].concat()),
+        ("hello_with_more", [vec![0], hello(1, 0)].concat()),
+        ("hello_without_an_id", [vec![0], hello(0, 1), field(b"")].concat()),
+        ("hello_of_bytes", b"\0\x05\xc5\x05\x80\xc0\x80\x80".to_vec()),
+    ]
+}
+
 pub fn gossips() -> Vec<Seed> {
     let new = |bytes: &[u8]| [&[0, bytes.len() as u8], bytes].concat();
     let again = |number: u8| vec![1, number];

@@ -26,6 +26,7 @@ fn main() -> std::io::Result<()> {
         ("chunking", machines::chunking()),
         ("claims", machines::claims()),
         ("dial_schedule", machines::schedules()),
+        ("differential", machines::differentials()),
         ("disconnect", disconnects()),
         ("enr", nodes::records()),
         ("frame_decoder", frames()),

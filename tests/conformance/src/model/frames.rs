@@ -1,27 +1,38 @@
-//! Frames after devp2p `rlpx.md`, "Framing" and "MAC", with their parts open to change.
+//! Frames after `rlpx.md`, "Framing" and "MAC", with their parts open to change.
 
 use aes::Aes256;
 use aes::cipher::{BlockCipherEncrypt, KeyInit, consts::U16};
 use sha3::{Digest, Keccak256};
 
+use super::Broken;
+
+/// The size of a frame's header and its MAC, in bytes.
+pub const HEADER: usize = 32;
+
+/// The size of the MAC behind a header or a body, in bytes.
+pub const MAC: usize = 16;
+
 /// One end of a connection.
-pub(crate) struct Model {
-    pub(crate) egress: Half,
-    pub(crate) ingress: Half,
+#[derive(Clone)]
+pub struct Connection {
+    /// What this end sends.
+    pub egress: Half,
+    /// What this end receives.
+    pub ingress: Half,
 }
 
-/// One direction of a connection.
+/// One direction of a connection. A clone goes on from the same state, on its own.
 #[derive(Clone)]
-pub(crate) struct Half {
+pub struct Half {
     cipher: Aes256,
     blocks: u128,
     mac_cipher: Aes256,
     mac: Keccak256,
 }
 
-impl Model {
+impl Connection {
     /// The connection with this ephemeral secret, the nonce and message of the initiator, and those of the recipient.
-    pub(crate) fn new(
+    pub fn new(
         agreed: &[u8; 32],
         initiator: (&[u8; 32], &[u8]),
         recipient: (&[u8; 32], &[u8]),
@@ -50,44 +61,68 @@ impl Model {
 
 impl Half {
     /// A frame as it should be.
-    pub(crate) fn seal(&mut self, content: &[u8]) -> Vec<u8> {
+    pub fn seal(&mut self, content: &[u8]) -> Vec<u8> {
         let mut frame = self.header(content.len(), &[0xc2, 0x80, 0x80]);
-        let mut body = content.to_vec();
-        body.resize(content.len().next_multiple_of(16), 0);
-        frame.extend(self.body(&body));
+        frame.extend(self.body(&padded(content)));
         frame
     }
 
-    /// The header of a frame that claims this size, and its tag.
-    pub(crate) fn header(&mut self, size: usize, data: &[u8]) -> Vec<u8> {
+    /// The header of a frame that claims this size, modulo 2^24, with up to 13 bytes of header data, and its MAC.
+    pub fn header(&mut self, size: usize, data: &[u8]) -> Vec<u8> {
         let mut header = [0; 16];
         header[..3].copy_from_slice(&(size as u32).to_be_bytes()[1..]);
         header[3..3 + data.len()].copy_from_slice(data);
         self.encrypt(&mut header);
-        let tag = self.mix(&self.digest(), &header);
-        [header, tag].concat()
+        let mac = self.mix(&self.digest(), &header);
+        [header, mac].concat()
     }
 
-    /// The rest of a frame, whose content is padded already, and its tag.
-    pub(crate) fn body(&mut self, padded: &[u8]) -> Vec<u8> {
+    /// The rest of a frame, whose content is [padded] already, and its MAC.
+    pub fn body(&mut self, padded: &[u8]) -> Vec<u8> {
         let mut body = padded.to_vec();
         self.encrypt(&mut body);
-        let tag = self.body_tag(&body);
-        body.extend(tag);
+        let mac = self.body_mac(&body);
+        body.extend(mac);
         body
     }
 
-    /// The padded content of a frame, and the size in its header.
-    pub(crate) fn open(&mut self, frame: &[u8]) -> (usize, Vec<u8>) {
-        let (mut header, tag) = (frame[..16].to_vec(), &frame[16..32]);
-        assert_eq!(self.mix(&self.digest(), &header), tag, "the tag of a header");
+    /// The padded content of a whole frame, and the size in its header.
+    ///
+    /// # Errors
+    /// [`Broken::HeaderMac`] and [`Broken::FrameMac`], for a frame that is cut off, too.
+    pub fn open(&mut self, frame: &[u8]) -> Result<(usize, Vec<u8>), Broken> {
+        let (header, body) = frame.split_first_chunk().ok_or(Broken::HeaderMac)?;
+        let (size, _) = self.open_header(header)?;
+        Ok((size, self.open_body(body)?))
+    }
+
+    /// The size in the header of a frame, and the 13 bytes after it.
+    ///
+    /// # Errors
+    /// [`Broken::HeaderMac`].
+    pub fn open_header(&mut self, sealed: &[u8; HEADER]) -> Result<(usize, [u8; 13]), Broken> {
+        let (header, mac) = sealed.split_at(HEADER - MAC);
+        let mut header: [u8; 16] = std::array::from_fn(|index| header[index]);
+        if self.mix(&self.digest(), &header) != *mac {
+            return Err(Broken::HeaderMac);
+        }
         self.encrypt(&mut header);
-        assert_eq!(header[3..], [0xc2, 0x80, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0], "what follows the size in a header");
-        let (body, tag) = frame[32..].split_at(frame.len() - 48);
-        assert_eq!(self.body_tag(body), tag, "the tag of a frame");
+        let size = u32::from_be_bytes([0, header[0], header[1], header[2]]) as usize;
+        Ok((size, std::array::from_fn(|index| header[3 + index])))
+    }
+
+    /// The padded content of a frame whose header has been opened.
+    ///
+    /// # Errors
+    /// [`Broken::FrameMac`].
+    pub fn open_body(&mut self, sealed: &[u8]) -> Result<Vec<u8>, Broken> {
+        let (body, mac) = sealed.split_at(sealed.len().saturating_sub(MAC));
+        if self.body_mac(body) != *mac {
+            return Err(Broken::FrameMac);
+        }
         let mut body = body.to_vec();
         self.encrypt(&mut body);
-        (u32::from_be_bytes([0, header[0], header[1], header[2]]) as usize, body)
+        Ok(body)
     }
 
     fn encrypt(&mut self, data: &mut [u8]) {
@@ -95,13 +130,13 @@ impl Half {
         self.blocks += data.len() as u128 / 16;
     }
 
-    fn body_tag(&mut self, ciphertext: &[u8]) -> [u8; 16] {
+    fn body_mac(&mut self, ciphertext: &[u8]) -> [u8; MAC] {
         self.mac.update(ciphertext);
         let digest = self.digest();
         self.mix(&digest, &digest)
     }
 
-    fn mix(&mut self, digest: &[u8; 16], data: &[u8]) -> [u8; 16] {
+    fn mix(&mut self, digest: &[u8; 16], data: &[u8]) -> [u8; MAC] {
         let mut block = (*digest).into();
         self.mac_cipher.encrypt_block(&mut block);
         let seed: [u8; 16] = std::array::from_fn(|index| block[index] ^ data[index]);
@@ -115,8 +150,15 @@ impl Half {
     }
 }
 
+/// The content with zeros up to the next multiple of 16 bytes.
+pub fn padded(content: &[u8]) -> Vec<u8> {
+    let mut padded = content.to_vec();
+    padded.resize(content.len().next_multiple_of(16), 0);
+    padded
+}
+
 /// Counter mode: XORs `data` with the encryption of `counter`, `counter + 1` and so on.
-pub(crate) fn keystream(cipher: &impl BlockCipherEncrypt<BlockSize = U16>, counter: u128, data: &mut [u8]) {
+pub(super) fn keystream(cipher: &impl BlockCipherEncrypt<BlockSize = U16>, counter: u128, data: &mut [u8]) {
     for (index, chunk) in data.chunks_mut(16).enumerate() {
         let mut block = counter.wrapping_add(index as u128).to_be_bytes().into();
         cipher.encrypt_block(&mut block);

@@ -1,0 +1,11 @@
+//! All cases, by what they are about.
+
+mod auth;
+mod base;
+
+use crate::case::Case;
+
+/// Every case, in the order in which reports have them.
+pub fn cases() -> Vec<Case> {
+    [auth::cases(), base::cases()].concat()
+}

@@ -1,0 +1,65 @@
+//! What a case has to work with.
+
+use std::sync::Arc;
+
+use crate::hello::RawHello;
+use crate::node::{self, Node};
+use crate::outcome::Stop;
+use crate::script::Script;
+use crate::transcript::Transcript;
+
+/// The visit of one case to the node.
+#[derive(Debug, Clone)]
+pub struct Visit {
+    /// The node.
+    pub node: Arc<Node>,
+    /// What went over the wire.
+    pub transcript: Transcript,
+}
+
+impl Visit {
+    /// A visit to this node.
+    pub fn new(node: Arc<Node>) -> Self {
+        Self { node, transcript: Transcript::default() }
+    }
+
+    /// A TCP connection.
+    ///
+    /// # Errors
+    /// [`Stop::Unclear`] when there is none.
+    pub async fn open(&self) -> Result<Script, Stop> {
+        let opened = node::open(&self.node.enode, self.transcript.clone()).await;
+        opened.map_err(|error| Stop::unclear(format!("no connection: {error}")))
+    }
+
+    /// A connection after an honest encryption handshake.
+    ///
+    /// # Errors
+    /// [`Stop::Unclear`] when there is none.
+    pub async fn handshake(&self) -> Result<Script, Stop> {
+        let mut script = self.open().await?;
+        let made = node::handshake(&self.node.enode, &mut script).await;
+        made.map_err(|seen| Stop::unclear(format!("no encryption handshake: {seen}")))?;
+        Ok(script)
+    }
+
+    /// A connection after honest Hellos. Ours claims what the node claims.
+    ///
+    /// # Errors
+    /// [`Stop::Unclear`] when there is none.
+    pub async fn greet(&self) -> Result<Script, Stop> {
+        self.greet_with(|_| ()).await
+    }
+
+    /// A connection after the Hellos, of which ours is changed first.
+    ///
+    /// # Errors
+    /// [`Stop::Unclear`] when the node does not say its own.
+    pub async fn greet_with(&self, change: impl FnOnce(&mut RawHello)) -> Result<Script, Stop> {
+        let mut script = self.handshake().await?;
+        let mut own = self.node.mirror(&script.identity.public_key());
+        change(&mut own);
+        node::greet(&mut script, &own).await?;
+        Ok(script)
+    }
+}
