@@ -86,11 +86,7 @@ fn run(input: &mut Unstructured<'_>) -> Result<usize> {
                 model.limits = self::limits(input)?;
                 gate.set_limits(model.limits);
             }
-            14 => {
-                let chosen = ADDRESSES.iter().enumerate().filter(|(place, _)| argument >> (place % 8) & 1 == 1);
-                model.exempt = chosen.take(3).map(|(_, ip)| canonical(ip.parse().expect("an address"))).collect();
-                gate.set_exempt(model.exempt.iter().copied());
-            }
+            14 => gate.set_exempt(model.exempt(argument)),
             _ => model.check_told(gate.tell(model.now)),
         }
         let pending = model.connections.iter().filter(|known| !known.is_peer).count();
@@ -145,6 +141,13 @@ impl Model {
         let ip = self.limited(ip);
         self.came.extend(ip.map(|ip| (self.now, ip)));
         self.connections.push(Known { ticket, ip, is_peer: false });
+    }
+
+    /// Makes up to three addresses exempt, in the place of those before them.
+    fn exempt(&mut self, chosen: u8) -> impl Iterator<Item = IpAddr> {
+        let chosen = ADDRESSES.iter().enumerate().filter(|(place, _)| chosen >> (place % 8) & 1 == 1);
+        self.exempt = chosen.take(3).map(|(_, ip)| canonical(ip.parse().expect("an address"))).collect();
+        self.exempt.iter().copied()
     }
 
     fn settle(&mut self, place: u8) {

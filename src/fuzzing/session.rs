@@ -121,44 +121,44 @@ impl Driver {
                 let outcome = self.receive(content);
                 Ok(self.check_any(outcome))
             }
-            5 => {
-                self.now += Duration::from_millis(u64::from(u16::from_be_bytes(input.arbitrary()?)));
+            9 => Ok(self.poll()),
+            12 => self.chunk(input),
+            13 => self.set_rate(input).map(|()| true),
+            14 => {
+                self.session.release_memory();
                 Ok(true)
             }
+            operation => self.tell_clock(operation, input).map(|()| true),
+        }
+    }
+
+    /// Time passes, or something happens that the clock is told of.
+    fn tell_clock(&mut self, operation: u8, input: &mut Unstructured<'_>) -> Result<()> {
+        match operation {
+            5 => self.now += Duration::from_millis(u64::from(u16::from_be_bytes(input.arbitrary()?))),
             6 => {
                 let pause = Duration::from_millis(u64::from(u16::from_be_bytes(input.arbitrary()?)));
                 self.pause(pause);
-                Ok(true)
             }
             7 => {
                 self.session.inbound(self.now);
                 self.clock.last_inbound = self.now;
-                Ok(true)
             }
             8 => {
                 let expected = self.clock.ping(self.now);
                 assert_eq!(self.session.ping(self.now), expected, "two Pings outstanding, or none allowed");
-                Ok(true)
             }
-            9 => Ok(self.poll()),
             10 => {
                 self.session.ping_written(self.now);
                 self.clock.ping_written(self.now);
-                Ok(true)
             }
-            11 => {
+            _ => {
                 let begun = choice(input, 2)? == 1;
                 let limit = self.clock.frame_pending(self.now, begun);
                 assert_eq!(self.session.frame_pending(self.now, begun), limit);
-                Ok(true)
-            }
-            12 => self.chunk(input),
-            13 => self.set_rate(input).map(|()| true),
-            _ => {
-                self.session.release_memory();
-                Ok(true)
             }
         }
+        Ok(())
     }
 
     fn poll(&mut self) -> bool {
