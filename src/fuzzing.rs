@@ -13,21 +13,49 @@
 //! }
 //! ```
 
-mod book;
+mod address_book;
+mod book_file;
+mod chunking;
 mod chunks;
+mod claims;
 mod clock;
+mod dialling;
 mod frames;
+mod gate;
 mod handshake;
+mod items;
 mod messages;
+mod negotiation;
+mod rates;
+mod record;
+mod schedule;
 mod session;
+mod text;
+mod turns;
+mod typed;
+
+use std::sync::LazyLock;
 
 use arbitrary::{Result, Unstructured};
 
-pub use book::address_book;
+use crate::NodeKey;
+
+pub use address_book::address_book;
+pub use book_file::book_file;
+pub use chunking::chunking;
+pub use claims::claims;
 pub use frames::frame_decoder;
+pub use gate::gate;
 pub use handshake::{ack, auth};
+pub use items::rlp_items;
 pub use messages::{disconnect, hello, snappy_message};
+pub use negotiation::negotiation;
+pub use record::enr;
+pub use schedule::dial_schedule;
 pub use session::session;
+pub use text::node_text;
+pub use turns::round_robin;
+pub use typed::typed;
 
 /// A target, as described in the [module](self).
 pub type Target = fn(&[u8]) -> usize;
@@ -37,12 +65,27 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("ack", ack),
     ("address_book", address_book),
     ("auth", auth),
+    ("book_file", book_file),
+    ("chunking", chunking),
+    ("claims", claims),
+    ("dial_schedule", dial_schedule),
     ("disconnect", disconnect),
+    ("enr", enr),
     ("frame_decoder", frame_decoder),
+    ("gate", gate),
     ("hello", hello),
+    ("negotiation", negotiation),
+    ("node_text", node_text),
+    ("rlp_items", rlp_items),
+    ("round_robin", round_robin),
     ("session", session),
     ("snappy_message", snappy_message),
+    ("typed", typed),
 ];
+
+/// The keys of some nodes. Making them takes longer than most targets do.
+static KEYS: LazyLock<Vec<NodeKey>> =
+    LazyLock::new(|| (1..=32).map(|byte| NodeKey::from_bytes(&[byte; 32]).expect("a small number is a key")).collect());
 
 /// A string of at most `limit` bytes: two bytes of length, then as many as there are.
 fn bytes<'a>(input: &mut Unstructured<'a>, limit: usize) -> Result<&'a [u8]> {

@@ -6,7 +6,7 @@
 
 mod bucket;
 mod capability;
-mod chunk;
+pub(crate) mod chunk;
 mod disconnect;
 mod error;
 mod hello;

@@ -4,7 +4,7 @@ pub(crate) mod budget;
 mod channel;
 mod connection;
 pub(crate) mod driver;
-mod drr;
+pub(crate) mod drr;
 mod ending;
 mod frames;
 pub(crate) mod handlers;

@@ -81,6 +81,10 @@ fn check_items(mut bytes: &[u8], depth: usize) -> Result<(), DecoderError> {
 
 /// Where the payload of the item that `bytes` begins with starts and ends.
 fn extent(bytes: &[u8]) -> Result<(usize, usize), DecoderError> {
+    // `rlp` notices that only when it reads an integer.
+    if matches!(bytes, [0x81, 0..0x80, ..]) {
+        return Err(DecoderError::RlpInvalidIndirection);
+    }
     let info = PayloadInfo::from(bytes)?;
     match info.header_len.checked_add(info.value_len) {
         Some(end) if end <= bytes.len() => Ok((info.header_len, end)),
@@ -100,6 +104,15 @@ mod tests {
         for bad in [&b""[..], b"\x05\x05", b"\xc4\x01\x02\x82\xff", b"\xc2\xc1\x82", b"\xc1", b"\xb8\x01\x05"] {
             assert!(check(bad).is_err(), "H57 {bad:02x?}");
         }
+    }
+
+    #[test]
+    fn a_byte_that_needs_no_header_has_none() {
+        for bad in [&b"\x81\x05"[..], b"\xc2\x81\x05", b"\xc3\x81\x05\x05", b"\xc3\x05\x81\x7f", b"\xc3\xc2\x81\x00"] {
+            assert!(check(bad).is_err(), "H57 {bad:02x?}");
+        }
+        assert!(RlpList::new(b"\xc2\x81a").and_then(|mut list| list.string()).is_err(), "H57");
+        assert!(check(b"\xc2\x81\x80").is_ok());
     }
 
     #[test]

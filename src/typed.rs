@@ -134,9 +134,9 @@
 //! ones ignore surplus items.
 
 mod breach;
-mod channel;
+pub(crate) mod channel;
 mod pool;
-mod requests;
+pub(crate) mod requests;
 
 use std::fmt;
 use std::marker::PhantomData;

@@ -205,6 +205,21 @@ fn lists_of_geth_are_read_and_written() {
 }
 
 #[test]
+fn an_address_of_one_link_is_not_in_a_list_that_nobody_else_could_read() {
+    let mut book = AddressBook::new(100, [0; 16]);
+    let near = NodeAddr::new(key(1).public_key(), ["[fe80::1%3]:30303".parse().unwrap()]);
+    let both = NodeAddr::new(key(2).public_key(), ["[fe80::1%3]:1", "[fe80::1]:2"].map(|text| text.parse().unwrap()));
+    for node in [near, both] {
+        book.offer(&node, &Source::Local, now()).unwrap();
+    }
+    let list = NodeList::parse(book.to_enode_list(now()).as_bytes()).expect("what is written can be read");
+    let nodes: Vec<String> = list.nodes.iter().map(|listed| listed.node.to_string()).collect();
+    assert_eq!(nodes, [format!("enode://{}@[fe80::1]:2", key(2).public_key())]);
+    let saved = AddressBook::from_json(&book.to_json(), 100).unwrap().book;
+    assert_eq!(saved.len(), 2, "R55: the book keeps them");
+}
+
+#[test]
 fn what_is_wrong_with_a_list_is_named_with_its_place() {
     let error = |text: &str| NodeList::parse(text.as_bytes()).unwrap_err();
     let good = node(1);

@@ -5,7 +5,7 @@ use std::fs::{self, DirEntry};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use capmux::fuzzing::{TARGETS, Target};
+use capmux::fuzzing::Target;
 
 fn fuzz() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz")
@@ -31,14 +31,26 @@ fn replay(name: &str, target: Target) -> Vec<(String, usize)> {
     names(&directory).into_iter().map(run).collect()
 }
 
+/// The targets of this crate, of the protocols and of the model.
+fn targets() -> impl Iterator<Item = (&'static str, Target)> {
+    use capmux_conformance::fuzzing as conformance;
+    use capmux_gossip::fuzzing as gossip;
+    use capmux_kv::fuzzing as kv;
+    use capmux_pex::fuzzing as pex;
+    [capmux::fuzzing::TARGETS, conformance::TARGETS, gossip::TARGETS, kv::TARGETS, pex::TARGETS]
+        .into_iter()
+        .flatten()
+        .copied()
+}
+
 fn target(name: &str) -> Target {
-    TARGETS.iter().find(|(candidate, _)| *candidate == name).expect("the target exists").1
+    targets().find(|(candidate, _)| *candidate == name).expect("the target exists").1
 }
 
 #[test]
 fn every_corpus_holds_and_gets_behind_the_first_checks() {
-    for (name, target) in TARGETS {
-        let reached = replay(name, *target);
+    for (name, target) in targets() {
+        let reached = replay(name, target);
         assert!(!reached.is_empty(), "{name} has no corpus");
         assert!(reached.iter().any(|(_, reached)| *reached > 0), "nothing in the corpus of {name} gets through");
         assert!(reached.iter().any(|(_, reached)| *reached == 0), "everything in the corpus of {name} gets through");
@@ -47,7 +59,7 @@ fn every_corpus_holds_and_gets_behind_the_first_checks() {
 
 #[test]
 fn every_target_has_a_program_and_a_corpus() {
-    let targets: BTreeSet<String> = TARGETS.iter().map(|(name, _)| (*name).to_owned()).collect();
+    let targets: BTreeSet<String> = targets().map(|(name, _)| name.to_owned()).collect();
     let corpora: BTreeSet<String> = names(&fuzz().join("corpus")).into_iter().collect();
     assert_eq!(corpora, targets);
     let programs = names(&fuzz().join("fuzz_targets"));
@@ -101,12 +113,36 @@ fn the_session_corpus_gets_messages_whole_and_stops_where_it_should() {
 }
 
 #[test]
-fn the_address_book_corpus_has_books_with_nodes() {
-    let read = replay("address_book", target("address_book"));
+fn the_corpus_of_files_has_books_with_nodes() {
+    let read = replay("book_file", target("book_file"));
     let of = |name: &str| read.iter().find(|(file, _)| file == name).unwrap_or_else(|| panic!("no seed {name}")).1;
     for name in ["book_of_two", "book_private", "book_last_run", "book_record", "book_bans"] {
         assert_eq!(of(name), 1, "R55: {name}");
     }
     assert_eq!(of("book_far_future"), 1, "R54: no number is too large");
     assert_eq!(of("book_version_2") + of("list_of_records"), 0, "R55");
+}
+
+#[test]
+fn the_corpora_of_the_state_machines_do_what_they_are_named_for() {
+    for (name, seeds) in [
+        ("address_book", &[("filled", 16), ("own_id", 0), ("banned", 1), ("persistent", 1)][..]),
+        ("chunking", &[("in_turns", 2), ("largest", 1), ("one_byte_too_large", 0)]),
+        ("claims", &[("both_at_once", 1), ("two_crossed", 1), ("two_first_come", 1)]),
+        ("differential", &[("frames_both_ways", 6), ("frames_both_ways_model_dials", 6), ("hello", 1), ("damaged", 1)]),
+        ("dial_schedule", &[("asked", 2), ("persistent", 4), ("feeler", 3)]),
+        ("gate", &[("again_after_a_while", 2), ("peers_count", 2)]),
+        ("gossip", &[("once", 2), ("forgotten", 3)]),
+        ("kv_store", &[("put_and_read", 1), ("full", 1)]),
+        ("negotiation", &[("several_versions", 1), ("several_names", 3), ("past_the_table", 3), ("twice", 0)]),
+        ("pex_pace", &[("in_time", 2), ("too_soon", 2)]),
+        ("round_robin", &[("one_queue", 3), ("ten_to_one", 128)]),
+        ("typed", &[("asked_and_answered", 1), ("answered_twice", 1), ("too_late", 0), ("messages", 3)]),
+    ] {
+        let reached = replay(name, target(name));
+        for seed in seeds {
+            let found = reached.iter().find(|(file, _)| file == seed.0).unwrap_or_else(|| panic!("no seed {}", seed.0));
+            assert_eq!(found.1, seed.1, "{name}/{}", seed.0);
+        }
+    }
 }

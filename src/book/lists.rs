@@ -1,6 +1,7 @@
 //! Lists of nodes of other programs: geth's `nodes.json` and `static-nodes.json`, and `enode` URLs line by line.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::str;
 use std::time::SystemTime;
 
@@ -213,10 +214,10 @@ impl AddressBook {
     }
 
     /// The nodes as `enode` URLs, one a line, each with its first address. Private and banned ones are left out, and so
-    /// are those whose addresses are neither numeric nor domain names.
+    /// are those whose addresses are neither numeric nor domain names, or of one link of this machine.
     pub fn to_enode_list(&self, now: SystemTime) -> String {
         let lines = self.exported(now).filter_map(|known| {
-            let address = known.node.addresses.into_iter().find(|address| !matches!(address, Address::Other(..)))?;
+            let address = known.node.addresses.into_iter().find(fits_a_url)?;
             Some(format!("{}\n", NodeAddr::new(known.node.public_key, [address])))
         });
         lines.collect()
@@ -244,5 +245,14 @@ impl AddressBook {
             known.node.addresses.retain(|address| !address.ip().is_some_and(|ip| self.is_banned_ip(ip, now)));
             (!known.node.addresses.is_empty()).then_some(known)
         })
+    }
+}
+
+/// Whether an `enode` URL can have the address. One of a link has a scope, which means something on this machine alone.
+fn fits_a_url(address: &Address) -> bool {
+    match address {
+        Address::Ip(SocketAddr::V6(address)) => address.scope_id() == 0,
+        Address::Ip(_) | Address::Domain(..) => true,
+        Address::Other(..) => false,
     }
 }

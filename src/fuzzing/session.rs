@@ -10,9 +10,10 @@ use super::chunks::Chunks;
 use super::clock::{Clock, FRAME_TIMEOUT};
 use super::handshake::public_keys;
 use super::messages::payload;
+use super::rates::{BaseRate, MessageRate};
 use crate::p2p::{
-    BaseMessage, Capability, ChunkError, Event, Hello, LivenessSettings, MessageEncoder, MessageId, RATE_PATIENCE,
-    RateLimit, Registered, Session, SessionError, SessionSettings, TimerAction,
+    BaseMessage, Capability, ChunkError, Event, Hello, LivenessSettings, MessageEncoder, MessageId, RateLimit,
+    Registered, RoundTrip, Session, SessionError, SessionSettings, TimerAction,
 };
 use crate::rlpx::{Compressor, Ingress, inside};
 
@@ -69,10 +70,10 @@ struct Driver {
     clock: Clock,
     base: BaseRate,
     chunks: Chunks,
+    /// Of the protocol that has a rate.
+    rate: MessageRate,
+    round_trip: Option<RoundTrip>,
     delivered: usize,
-    start: Instant,
-    /// How many messages came for the protocol that has a rate.
-    rated: u128,
 }
 
 impl Driver {
@@ -103,15 +104,15 @@ impl Driver {
             clock,
             base: BaseRate::new(now),
             chunks: Chunks::default(),
+            rate: MessageRate::new(registered()[0].rate, now),
+            round_trip: None,
             delivered: 0,
-            start: now,
-            rated: 0,
         })
     }
 
     /// Does one operation and tells whether the session goes on.
     fn step(&mut self, input: &mut Unstructured<'_>) -> Result<bool> {
-        match choice(input, 13)? {
+        match choice(input, 15)? {
             0 | 1 => self.message(input),
             2 => self.damaged_message(input),
             3 => self.base_message(input),
@@ -120,39 +121,44 @@ impl Driver {
                 let outcome = self.receive(content);
                 Ok(self.check_any(outcome))
             }
-            5 => {
-                self.now += Duration::from_millis(u64::from(u16::from_be_bytes(input.arbitrary()?)));
+            9 => Ok(self.poll()),
+            12 => self.chunk(input),
+            13 => self.set_rate(input).map(|()| true),
+            14 => {
+                self.session.release_memory();
                 Ok(true)
             }
+            operation => self.tell_clock(operation, input).map(|()| true),
+        }
+    }
+
+    /// Time passes, or something happens that the clock is told of.
+    fn tell_clock(&mut self, operation: u8, input: &mut Unstructured<'_>) -> Result<()> {
+        match operation {
+            5 => self.now += Duration::from_millis(u64::from(u16::from_be_bytes(input.arbitrary()?))),
             6 => {
                 let pause = Duration::from_millis(u64::from(u16::from_be_bytes(input.arbitrary()?)));
                 self.pause(pause);
-                Ok(true)
             }
             7 => {
                 self.session.inbound(self.now);
                 self.clock.last_inbound = self.now;
-                Ok(true)
             }
             8 => {
                 let expected = self.clock.ping(self.now);
                 assert_eq!(self.session.ping(self.now), expected, "two Pings outstanding, or none allowed");
-                Ok(true)
             }
-            9 => Ok(self.poll()),
             10 => {
                 self.session.ping_written(self.now);
                 self.clock.ping_written(self.now);
-                Ok(true)
             }
-            11 => {
+            _ => {
                 let begun = choice(input, 2)? == 1;
                 let limit = self.clock.frame_pending(self.now, begun);
                 assert_eq!(self.session.frame_pending(self.now, begun), limit);
-                Ok(true)
             }
-            _ => self.chunk(input),
         }
+        Ok(())
     }
 
     fn poll(&mut self) -> bool {
@@ -242,23 +248,24 @@ impl Driver {
 
     /// Counts a message against the rate of its protocol, and pauses as long as that asks for.
     fn admit(&mut self, place: usize) -> bool {
+        let admitted = self.session.admit(place, self.now);
         if self.session.shared()[place].rate.is_none() {
-            assert_eq!(self.session.admit(place, self.now), Ok(None));
+            assert_eq!(admitted, Ok(None));
             return true;
         }
-        self.rated += 1;
-        let admitted = self.session.admit(place, self.now);
-        let elapsed = self.now - self.start;
-        match admitted {
-            Ok(pause) => self.pause(pause.unwrap_or_default()),
-            Err(error) => {
-                assert!(matches!(error, SessionError::RateExceeded { .. }) && elapsed >= RATE_PATIENCE);
-                return false;
-            }
+        let counted = self.rate.counted(admitted, self.now);
+        counted.map(|pause| self.pause(pause)).is_ok()
+    }
+
+    /// Another rate from now on, or none.
+    fn set_rate(&mut self, input: &mut Unstructured<'_>) -> Result<()> {
+        let limit = RateLimit::new(choice(input, 16)?.into(), choice(input, 8)?.into()).ok();
+        if let Some(place) = self.session.shared().iter().position(|shared| shared.rate.is_some()) {
+            self.session.set_rate(place, limit, self.now);
+            self.rate = MessageRate::new(limit, self.now);
+            assert_eq!(self.session.rate(place), self.rate.limit());
         }
-        let earned = elapsed.as_millis() * u128::from(RATE) / 1000;
-        assert!(self.rated <= u128::from(BURST) + earned + 1, "more messages than the rate allows");
-        true
+        Ok(())
     }
 
     /// Nothing is read for a while; when that is over it is reported.
@@ -298,12 +305,23 @@ impl Driver {
             }
             (BaseMessage::Ping, Ok(event)) => assert_eq!(*event, Event::Ping),
             (BaseMessage::Pong, Ok(event)) => {
-                assert_eq!(*event, Event::Pong(asked.map(|sent| self.now - sent)));
+                let time = asked.map(|sent| self.now - sent);
+                assert_eq!(*event, Event::Pong(time));
+                self.learn_round_trip(time);
                 assert_eq!(self.session.unsolicited_pongs(), unsolicited + u64::from(asked.is_none()));
             }
             (_, Err(error)) => assert_eq!(*error, SessionError::BaseMessageFlood),
         }
         Ok(self.check_any(outcome))
+    }
+
+    fn learn_round_trip(&mut self, time: Option<Duration>) {
+        if let Some(time) = time {
+            self.round_trip = Some(self.round_trip.map_or(RoundTrip::new(time), |before| before.and(time)));
+        }
+        assert_eq!(self.session.round_trip(), self.round_trip);
+        let known = self.round_trip;
+        assert!(known.is_none_or(|known| known.min <= known.last && known.min <= known.smoothed));
     }
 
     /// The content of a frame, after it went through the encryption.
@@ -316,7 +334,15 @@ impl Driver {
 
     /// Gives a frame to the session, and to the model what it learns from that.
     fn receive(&mut self, content: Bytes) -> std::result::Result<Event, SessionError> {
+        let announced = self.session.announced(&content);
+        let fits = content.len() <= self.session.frame_limit();
         let outcome = self.session.receive(content, self.now);
+        assert!(fits || outcome.is_err() || !self.session.is_compressed(), "a message that fits no frame");
+        if let Ok(Event::Message { place, payload, .. }) = &outcome {
+            let is_announced = announced == Some((*place, payload.len()));
+            // What a chunk completes is announced by none.
+            assert!(is_announced || announced.is_none() && self.session.chunking().is_some(), "{announced:?}");
+        }
         (self.clock.last_inbound, self.clock.frame_since) = (self.now, None);
         match &outcome {
             Ok(Event::Ping | Event::Ignored) => self.base.admitted(self.now),
@@ -340,27 +366,5 @@ impl Driver {
             return !self.chunks.is_in_progress(*place);
         }
         outcome.is_ok_and(|event| !matches!(event, Event::Chunk { .. }))
-    }
-}
-
-/// The promise about messages of the base protocol: 64 at once, and one more each 100 ms.
-struct BaseRate {
-    start: Instant,
-    admitted: u128,
-}
-
-impl BaseRate {
-    fn new(start: Instant) -> Self {
-        Self { start, admitted: 0 }
-    }
-
-    fn admitted(&mut self, now: Instant) {
-        self.admitted += 1;
-        let earned = now.duration_since(self.start).as_millis() / 100;
-        assert!(self.admitted <= 64 + earned, "more base messages than the rate allows");
-    }
-
-    fn refused(&self) {
-        assert!(self.admitted >= 64, "a base message was refused before the burst was used up");
     }
 }

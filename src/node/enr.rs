@@ -49,7 +49,7 @@ impl Enr {
         Self::signed(key, sequence, pairs)
     }
 
-    fn signed(key: &NodeKey, sequence: u64, pairs: Vec<(Vec<u8>, Vec<u8>)>) -> Self {
+    pub(crate) fn signed(key: &NodeKey, sequence: u64, pairs: Vec<(Vec<u8>, Vec<u8>)>) -> Self {
         let signature = ecdsa::sign(digest(sequence, &pairs), key.secret()).serialize_compact();
         let mut stream = RlpStream::new();
         stream.begin_list(2 + 2 * pairs.len()).append(&&signature[..]);
@@ -300,6 +300,23 @@ mod tests {
         for length in 0..record.encode().len() {
             assert!(Enr::decode(&record.encode()[..length]).is_err(), "{length} bytes");
         }
+    }
+
+    #[test]
+    fn a_key_of_one_letter_has_one_form() {
+        let key = NodeKey::random();
+        let mut pairs = Enr::sign(&key, 1, None).pairs;
+        pairs.insert(0, (b"a".to_vec(), vec![5]));
+        let record = Enr::signed(&key, 1, pairs.clone());
+        assert_eq!(Enr::decode(record.encode()).as_ref(), Ok(&record));
+        // The signature is over the letter alone, which needs no header.
+        let mut longer = RlpStream::new_list(2 + 2 * pairs.len());
+        longer.append_raw(&rlp::Rlp::new(record.encode()).at(0).unwrap().as_raw(), 1).append(&1u64);
+        longer.append_raw(b"\x81a\x05", 2);
+        for (key, value) in &pairs[1..] {
+            longer.append(&key.as_slice()).append_raw(value, 1);
+        }
+        assert_eq!(Enr::decode(&longer.out()), Err(EnrError::Rlp(DecoderError::RlpInvalidIndirection)));
     }
 
     #[test]

@@ -186,7 +186,7 @@ impl SharedCapabilities {
     }
 
     /// [`SharedCapabilities::negotiate`], in which `hidden` takes part and gets message ids, but no place in the list.
-    pub(super) fn negotiate_with(
+    pub(crate) fn negotiate_with(
         registered: &[Registered],
         hidden: Option<&Registered>,
         remote: &[Capability],

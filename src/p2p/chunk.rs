@@ -12,7 +12,7 @@ use super::message::{MessageId, integer_len, put_integer};
 use crate::rlp_list::RlpList;
 
 /// The name of the capability.
-pub(super) const CHUNK_NAME: &str = "chunk";
+pub(crate) const CHUNK_NAME: &str = "chunk";
 
 /// The largest chunk message, in bytes before compression (`docs/chunking.md`, "Limits").
 pub const MAX_CHUNK_SIZE: usize = 65_536;
@@ -22,7 +22,7 @@ pub const MAX_CHUNK_SIZE: usize = 65_536;
 pub const CHUNK_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// What chunking takes part in the negotiation with.
-pub(super) fn registered() -> Registered {
+pub(crate) fn registered() -> Registered {
     let capability = Capability::new(CHUNK_NAME, 1).expect("the name is valid");
     Registered { capability, length: 2, max_message_size: MAX_CHUNK_SIZE, rate: None }
 }
@@ -194,29 +194,29 @@ impl Partial {
 
 /// A message that is whole.
 #[derive(Debug)]
-pub(super) struct Whole {
-    pub(super) place: usize,
-    pub(super) code: u64,
-    pub(super) payload: Bytes,
+pub(crate) struct Whole {
+    pub(crate) place: usize,
+    pub(crate) code: u64,
+    pub(crate) payload: Bytes,
 }
 
 /// Puts messages together from their chunks: at most one at a time for each protocol.
 #[derive(Debug)]
-pub(super) struct Reassembly {
+pub(crate) struct Reassembly {
     /// The capability itself.
-    pub(super) shared: Shared,
-    pub(super) chunking: Chunking,
+    pub(crate) shared: Shared,
+    pub(crate) chunking: Chunking,
     /// By place.
     in_progress: BTreeMap<usize, Partial>,
 }
 
 impl Reassembly {
-    pub(super) fn new(shared: Shared) -> Self {
+    pub(crate) fn new(shared: Shared) -> Self {
         Self { chunking: Chunking::new(&shared), shared, in_progress: BTreeMap::new() }
     }
 
     /// Checks that a message, chunked or not, may begin for the protocol at this place.
-    pub(super) fn check_free(&self, place: usize, protocols: &SharedCapabilities) -> Result<(), ChunkError> {
+    pub(crate) fn check_free(&self, place: usize, protocols: &SharedCapabilities) -> Result<(), ChunkError> {
         match self.in_progress.contains_key(&place) {
             true => Err(ChunkError::Interrupted { capability: protocols[place].capability.clone() }),
             false => Ok(()),
@@ -225,7 +225,7 @@ impl Reassembly {
 
     /// Takes a chunk with this id, which must be that of one. Returns the place of its protocol, and the message if it is
     /// whole.
-    pub(super) fn receive(
+    pub(crate) fn receive(
         &mut self,
         id: MessageId,
         data: &[u8],
@@ -248,17 +248,17 @@ impl Reassembly {
     }
 
     /// When the first of the messages that are not whole must be.
-    pub(super) fn deadline(&self) -> Option<Instant> {
+    pub(crate) fn deadline(&self) -> Option<Instant> {
         self.in_progress.values().map(|partial| partial.since + CHUNK_TIMEOUT).min()
     }
 
     /// Nothing was read for a while because this end did not.
-    pub(super) fn excuse(&mut self, pause: Duration) {
+    pub(crate) fn excuse(&mut self, pause: Duration) {
         self.in_progress.values_mut().for_each(|partial| partial.since += pause);
     }
 
     /// How many bytes of messages that are not whole have come.
-    pub(super) fn unfinished_bytes(&self) -> usize {
+    pub(crate) fn unfinished_bytes(&self) -> usize {
         self.in_progress.values().map(|partial| partial.data.len()).sum()
     }
 

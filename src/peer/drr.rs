@@ -9,7 +9,7 @@ const QUANTUM: i64 = 1024;
 /// carried over: sizes need not be known beforehand, and are corrected when they were only estimated. A queue without
 /// rivals is not charged, and a debt lasts only while there are rivals.
 #[derive(Debug)]
-pub(super) struct RoundRobin {
+pub(crate) struct RoundRobin {
     queues: Box<[Account]>,
     turn: usize,
     /// Whether the queue whose turn it is has been given its quantum.
@@ -23,13 +23,13 @@ struct Account {
 }
 
 impl RoundRobin {
-    pub(super) fn new(weights: impl Iterator<Item = u16>) -> Self {
+    pub(crate) fn new(weights: impl Iterator<Item = u16>) -> Self {
         let queues = weights.map(|weight| Account { quantum: QUANTUM * i64::from(weight), credit: 0 }).collect();
         Self { queues, turn: 0, is_credited: false }
     }
 
     /// The queue that may send a message now; `None` when none has any.
-    pub(super) fn next(&mut self, has_messages: impl Fn(usize) -> bool) -> Option<usize> {
+    pub(crate) fn next(&mut self, has_messages: impl Fn(usize) -> bool) -> Option<usize> {
         let mut busy = (0..self.queues.len()).filter(|queue| has_messages(*queue));
         let first = busy.next()?;
         if busy.next().is_none() {
@@ -55,7 +55,7 @@ impl RoundRobin {
     }
 
     /// Charges a queue for what it has sent. A correction of an earlier charge can be negative.
-    pub(super) fn charge(&mut self, queue: usize, bytes: i64) {
+    pub(crate) fn charge(&mut self, queue: usize, bytes: i64) {
         self.queues[queue].credit -= bytes;
     }
 }

@@ -29,17 +29,17 @@ use crate::peer::Direction;
 
 /// One connection with a node, among all that there have been.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Ticket {
+pub(crate) struct Ticket {
     /// The node.
-    pub(super) id: NodeId,
+    pub(crate) id: NodeId,
     /// Who has dialled.
-    pub(super) direction: Direction,
+    pub(crate) direction: Direction,
     number: u64,
 }
 
 /// What a connection may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(crate) enum Verdict {
     /// It is sent Hello.
     Turn,
     /// It is sent nothing yet.
@@ -50,7 +50,7 @@ pub(super) enum Verdict {
 
 /// The connections with all nodes, and the dials.
 #[derive(Debug)]
-pub(super) struct Claims {
+pub(crate) struct Claims {
     own: NodeId,
     /// How many connections there have been.
     count: u64,
@@ -77,27 +77,27 @@ enum Standing {
 }
 
 impl Claims {
-    pub(super) fn new(own: NodeId) -> Self {
+    pub(crate) fn new(own: NodeId) -> Self {
         Self { own, count: 0, dials: BTreeSet::new(), nodes: BTreeMap::new() }
     }
 
     /// A dial begins, before there is a connection. `false` if the node is being dialled already.
-    pub(super) fn begin_dial(&mut self, id: NodeId) -> bool {
+    pub(crate) fn begin_dial(&mut self, id: NodeId) -> bool {
         self.dials.insert(id)
     }
 
     /// A dial is over, whatever came of it.
-    pub(super) fn end_dial(&mut self, id: &NodeId) {
+    pub(crate) fn end_dial(&mut self, id: &NodeId) {
         self.dials.remove(id);
     }
 
     /// How many nodes are being dialled.
-    pub(super) fn dials(&self) -> usize {
+    pub(crate) fn dials(&self) -> usize {
         self.dials.len()
     }
 
     /// There is a connection, as far as its encryption.
-    pub(super) fn connected(&mut self, id: NodeId, direction: Direction) -> Ticket {
+    pub(crate) fn connected(&mut self, id: NodeId, direction: Direction) -> Ticket {
         self.count += 1;
         let ticket = Ticket { id, direction, number: self.count };
         let is_dialled = self.dials.contains(&id);
@@ -114,7 +114,7 @@ impl Claims {
     }
 
     /// The Hello of the other end has come: the key is proved.
-    pub(super) fn proved(&mut self, ticket: &Ticket) {
+    pub(crate) fn proved(&mut self, ticket: &Ticket) {
         if self.standing(ticket) != Some(Standing::Unproved) {
             return;
         }
@@ -134,7 +134,7 @@ impl Claims {
         }
     }
 
-    pub(super) fn verdict(&self, ticket: &Ticket) -> Verdict {
+    pub(crate) fn verdict(&self, ticket: &Ticket) -> Verdict {
         match self.standing(ticket) {
             Some(Standing::HasTurn | Standing::IsPeer) => Verdict::Turn,
             Some(Standing::Unproved | Standing::Waits) => Verdict::Wait,
@@ -143,7 +143,7 @@ impl Claims {
     }
 
     /// A connection has waited for half the time that it has: the one that has the turn loses it.
-    pub(super) fn lose_patience(&mut self, ticket: &Ticket) {
+    pub(crate) fn lose_patience(&mut self, ticket: &Ticket) {
         if self.standing(ticket) != Some(Standing::Waits) {
             return;
         }
@@ -156,7 +156,7 @@ impl Claims {
     }
 
     /// Makes a peer of the connection that has the turn; `false` if it has lost it.
-    pub(super) fn admit(&mut self, ticket: &Ticket) -> bool {
+    pub(crate) fn admit(&mut self, ticket: &Ticket) -> bool {
         let Some(claims) = self.nodes.get_mut(&ticket.id) else { return false };
         let Some(claim) = claims.iter_mut().find(|claim| claim.ticket == *ticket) else { return false };
         if claim.standing != Standing::HasTurn {
@@ -168,7 +168,7 @@ impl Claims {
     }
 
     /// A connection is over: it has failed or been refused, or the peer is gone.
-    pub(super) fn end(&mut self, ticket: &Ticket) {
+    pub(crate) fn end(&mut self, ticket: &Ticket) {
         let Some(claims) = self.nodes.get_mut(&ticket.id) else { return };
         claims.retain(|claim| claim.ticket != *ticket);
         pass_on(claims);
@@ -178,7 +178,7 @@ impl Claims {
     }
 
     /// Whether a connection that the node has dialled may still become a peer.
-    pub(super) fn is_coming(&self, id: &NodeId) -> bool {
+    pub(crate) fn is_coming(&self, id: &NodeId) -> bool {
         let mut claims = self.nodes.get(id).into_iter().flatten();
         claims.any(|claim| claim.ticket.direction == Direction::Inbound && claim.standing != Standing::IsPeer)
     }

@@ -16,10 +16,10 @@ use history::{History, Tally};
 use prefix::{Prefix, is_local};
 
 /// The same public address is let in once in so long.
-pub(super) const THROTTLE: Duration = Duration::from_secs(30);
+pub(crate) const THROTTLE: Duration = Duration::from_secs(30);
 
 /// Of so many addresses at the most it is known when they came; more make it forget the oldest.
-pub(super) const REMEMBERED: usize = 4096;
+pub(crate) const REMEMBERED: usize = 4096;
 
 /// How often refusals are told of, at the most.
 const TELL: Duration = Duration::from_secs(1);
@@ -69,7 +69,7 @@ pub struct AcceptLimits {
 
 impl AcceptLimits {
     /// The name of a setting that will not do.
-    pub(super) fn out_of_range(&self) -> Option<&'static str> {
+    pub(crate) fn out_of_range(&self) -> Option<&'static str> {
         let counts = [
             ("max_pending", self.max_pending),
             ("max_per_address", self.max_per_address),
@@ -81,7 +81,7 @@ impl AcceptLimits {
 
 /// Lets connections in, and knows how many there are.
 #[derive(Debug)]
-pub(super) struct Gate(Mutex<State>);
+pub(crate) struct Gate(Mutex<State>);
 
 #[derive(Debug)]
 struct State {
@@ -103,7 +103,7 @@ struct Count {
 }
 
 impl Gate {
-    pub(super) fn new(limits: AcceptLimits) -> Arc<Self> {
+    pub(crate) fn new(limits: AcceptLimits) -> Arc<Self> {
         Arc::new(Self(Mutex::new(State {
             limits,
             pending: 0,
@@ -116,7 +116,7 @@ impl Gate {
 
     /// Lets a connection in, or tells why not. `ip` is `None` where the transport has none: then only the limit of all
     /// pending ones is asked.
-    pub(super) fn admit(self: &Arc<Self>, ip: Option<IpAddr>, now: Instant) -> Result<Ticket, Refusal> {
+    pub(crate) fn admit(self: &Arc<Self>, ip: Option<IpAddr>, now: Instant) -> Result<Ticket, Refusal> {
         let mut state = self.lock();
         if state.pending >= state.limits.max_pending {
             return Err(Refusal::Pending);
@@ -135,26 +135,26 @@ impl Gate {
 
     /// Notes that a connection was closed unread. The result is how many were since this last returned a number, which
     /// it does once a second at the most.
-    pub(super) fn tell(&self, now: Instant) -> Option<u64> {
+    pub(crate) fn tell(&self, now: Instant) -> Option<u64> {
         self.lock().tally.count(now)
     }
 
     /// How many connections are being set up.
-    pub(super) fn pending(&self) -> usize {
+    pub(crate) fn pending(&self) -> usize {
         self.lock().pending
     }
 
     /// From now on these limits hold. What has been let in stays.
-    pub(super) fn set_limits(&self, limits: AcceptLimits) {
+    pub(crate) fn set_limits(&self, limits: AcceptLimits) {
         self.lock().limits = limits;
     }
 
-    pub(super) fn limits(&self) -> AcceptLimits {
+    pub(crate) fn limits(&self) -> AcceptLimits {
         self.lock().limits
     }
 
     /// From now on these addresses have no limits of their own. Those before them have.
-    pub(super) fn set_exempt(&self, addresses: impl IntoIterator<Item = IpAddr>) {
+    pub(crate) fn set_exempt(&self, addresses: impl IntoIterator<Item = IpAddr>) {
         self.lock().exempt = addresses.into_iter().map(|ip| ip.to_canonical()).collect();
     }
 
@@ -189,7 +189,7 @@ impl State {
 
 /// A place for one connection, which is free again when this is dropped.
 #[derive(Debug)]
-pub(super) struct Ticket {
+pub(crate) struct Ticket {
     gate: Arc<Gate>,
     /// Where it is limited.
     ip: Option<IpAddr>,
@@ -198,7 +198,7 @@ pub(super) struct Ticket {
 
 impl Ticket {
     /// The connection is set up: it is no longer pending, and still counts for its address.
-    pub(super) fn settle(&mut self) {
+    pub(crate) fn settle(&mut self) {
         if !std::mem::replace(&mut self.is_peer, true) {
             let mut state = self.gate.lock();
             state.pending -= 1;

@@ -31,7 +31,7 @@ impl<M: MessageSet> TypedChannel<M> {
         let requests = Arc::new(Requests::new(M::MAX_OUTSTANDING));
         let capability = sender.capability().clone();
         let sender = TypedSender { sender, requests: requests.clone(), messages: PhantomData };
-        let receiver = TypedReceiver { receiver, capability, requests, messages: PhantomData };
+        let receiver = TypedReceiver { receiver, intake: Intake::new(capability, requests) };
         Self { sender, receiver }
     }
 
@@ -108,9 +108,7 @@ impl<M> fmt::Debug for TypedChannel<M> {
 /// outstanding request fails with [`RequestError::Gone`].
 pub struct TypedReceiver<M> {
     receiver: ChannelReceiver,
-    capability: Capability,
-    requests: Arc<Requests>,
-    messages: PhantomData<fn() -> M>,
+    intake: Intake<M>,
 }
 
 impl<M: MessageSet> TypedReceiver<M> {
@@ -125,9 +123,22 @@ impl<M: MessageSet> TypedReceiver<M> {
     pub async fn recv(&mut self) -> Result<Option<M>, Breach> {
         poll_fn(|context| Pin::new(&mut *self).poll_next(context)).await.transpose()
     }
+}
+
+/// What is made of the messages that come.
+pub(crate) struct Intake<M> {
+    capability: Capability,
+    requests: Arc<Requests>,
+    messages: PhantomData<fn() -> M>,
+}
+
+impl<M: MessageSet> Intake<M> {
+    pub(crate) fn new(capability: Capability, requests: Arc<Requests>) -> Self {
+        Self { capability, requests, messages: PhantomData }
+    }
 
     /// The message, unless it is an answer.
-    fn take(&self, message: &Message) -> Result<Option<M>, Breach> {
+    pub(crate) fn take(&self, message: &Message) -> Result<Option<M>, Breach> {
         let code = message.code;
         if M::ANSWER_CODES.contains(&code) {
             return self.answered(message).map(|()| None);
@@ -175,10 +186,10 @@ impl<M: MessageSet> Stream for TypedReceiver<M> {
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         loop {
             let Some(message) = ready!(Pin::new(&mut self.receiver).poll_next(context)) else {
-                self.requests.close();
+                self.intake.requests.close();
                 return Poll::Ready(None);
             };
-            if let Some(taken) = self.take(&message).transpose() {
+            if let Some(taken) = self.intake.take(&message).transpose() {
                 return Poll::Ready(Some(taken));
             }
         }
@@ -187,13 +198,13 @@ impl<M: MessageSet> Stream for TypedReceiver<M> {
 
 impl<M> Drop for TypedReceiver<M> {
     fn drop(&mut self) {
-        self.requests.close();
+        self.intake.requests.close();
     }
 }
 
 impl<M> fmt::Debug for TypedReceiver<M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TypedReceiver").field("capability", &self.capability).finish_non_exhaustive()
+        f.debug_struct("TypedReceiver").field("capability", &self.intake.capability).finish_non_exhaustive()
     }
 }
 

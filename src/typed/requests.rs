@@ -52,20 +52,20 @@ type Deliver = Box<dyn FnOnce(&Rlp<'_>) -> Result<(), Undelivered> + Send>;
 
 /// Why an answer did not reach who asked.
 #[derive(Debug)]
-pub(super) enum Undelivered {
+pub(crate) enum Undelivered {
     Body(BodyError),
     Unfit(BoxError),
 }
 
 /// Why an answer is none.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Refusal {
+pub(crate) enum Refusal {
     Unsolicited,
     WrongKind { expected: u64 },
 }
 
 /// The requests of one channel.
-pub(super) struct Requests {
+pub(crate) struct Requests {
     limit: usize,
     places: Arc<Semaphore>,
     table: Mutex<Table>,
@@ -90,10 +90,10 @@ struct Waiting {
 }
 
 /// The right to have one more request outstanding.
-pub(super) type Place = OwnedSemaphorePermit;
+pub(crate) type Place = OwnedSemaphorePermit;
 
 impl Requests {
-    pub(super) fn new(limit: usize) -> Self {
+    pub(crate) fn new(limit: usize) -> Self {
         let limit = limit.min(Semaphore::MAX_PERMITS);
         let first = getrandom::u64().expect("the operating system has randomness");
         let (waiting, late) = (HashMap::new(), VecDeque::new());
@@ -102,11 +102,11 @@ impl Requests {
     }
 
     /// Waits for a place, first come, first served.
-    pub(super) async fn place(&self) -> Result<Place, RequestError> {
+    pub(crate) async fn place(&self) -> Result<Place, RequestError> {
         self.places.clone().acquire_owned().await.map_err(|_| RequestError::Gone)
     }
 
-    pub(super) fn try_place(&self) -> Result<Place, RequestError> {
+    pub(crate) fn try_place(&self) -> Result<Place, RequestError> {
         self.places.clone().try_acquire_owned().map_err(|error| match error {
             TryAcquireError::Closed => RequestError::Gone,
             TryAcquireError::NoPermits => RequestError::Full { limit: self.limit },
@@ -114,7 +114,7 @@ impl Requests {
     }
 
     /// An id that this connection has not used: it does not live for 2^64 requests.
-    pub(super) fn next_id(&self) -> u64 {
+    pub(crate) fn next_id(&self) -> u64 {
         let mut table = self.table();
         let id = table.next;
         table.next = id.wrapping_add(1);
@@ -122,7 +122,7 @@ impl Requests {
     }
 
     /// Makes a request outstanding until what is returned is dropped.
-    pub(super) fn expect<R: Request>(&self, id: u64, place: Place, request: R) -> Result<Pending<'_, R>, RequestError> {
+    pub(crate) fn expect<R: Request>(&self, id: u64, place: Place, request: R) -> Result<Pending<'_, R>, RequestError> {
         let (sender, answer) = oneshot::channel();
         let deliver: Deliver = Box::new(move |body| {
             let answer = answer_in::<R>(body).map_err(Undelivered::Body)?;
@@ -140,7 +140,7 @@ impl Requests {
     }
 
     /// Takes the request with this id as answered, and returns who to tell; nobody when it is too late.
-    pub(super) fn claim(&self, id: u64, code: u64) -> Result<Option<Deliver>, Refusal> {
+    pub(crate) fn claim(&self, id: u64, code: u64) -> Result<Option<Deliver>, Refusal> {
         let mut table = self.table();
         if let Some(waiting) = table.waiting.get(&id) {
             same_kind(waiting.answer_code, code)?;
@@ -173,7 +173,7 @@ impl Requests {
     }
 
     /// No answer will come any more.
-    pub(super) fn close(&self) {
+    pub(crate) fn close(&self) {
         self.places.close();
         let mut table = self.table();
         table.closed = true;
@@ -210,16 +210,16 @@ impl fmt::Debug for Requests {
 }
 
 /// A request that is outstanding as long as this lives, unless it is answered before.
-pub(super) struct Pending<'a, R: Request> {
+pub(crate) struct Pending<'a, R: Request> {
     requests: &'a Requests,
     id: u64,
     /// Whether it has, or may have, reached the peer.
-    pub(super) is_sent: bool,
+    pub(crate) is_sent: bool,
     answer: oneshot::Receiver<R::Answer>,
 }
 
 impl<R: Request> Pending<'_, R> {
-    pub(super) async fn answer(mut self) -> Result<R::Answer, RequestError> {
+    pub(crate) async fn answer(mut self) -> Result<R::Answer, RequestError> {
         (&mut self.answer).await.map_err(|_| RequestError::Gone)
     }
 }

@@ -34,6 +34,9 @@ use capmux::{BoxError, Broadcast, Channel, DisconnectReason, NodeId, Peer, Proto
 use sha3::{Digest, Keccak256};
 use tokio::sync::mpsc;
 
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
+
 const MESSAGE: u64 = 0;
 const NONCE: usize = 8;
 type Id = [u8; 32];
@@ -132,7 +135,7 @@ async fn serve(
     mut channel: Channel,
 ) -> Result<(), BoxError> {
     while let Some(message) = channel.recv().await {
-        let payload = message.payload.slice_ref(message.payload.get(NONCE..).ok_or(DisconnectReason::ProtocolError)?);
+        let payload = payload(&message.payload).ok_or(DisconnectReason::ProtocolError)?;
         // The place comes first: a handler that is cancelled while it waits has not marked the message as seen, and
         // another peer's copy is delivered.
         let place = deliveries.reserve().await;
@@ -144,6 +147,11 @@ async fn serve(
         }
     }
     Ok(())
+}
+
+/// What is published with a message; `None` when it is too short for its nonce.
+fn payload(message: &Bytes) -> Option<Bytes> {
+    message.get(NONCE..).map(|payload| message.slice_ref(payload))
 }
 
 impl Node {

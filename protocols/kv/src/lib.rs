@@ -46,6 +46,8 @@
 //! Anything else ends it with `SubprotocolError` (0x10): a body of another form, a count of 0 or above 256,
 //! an answer to no request or to one of another kind, keys that were not asked for. Nothing is looked up before.
 
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod store;
 mod wire;
 

@@ -36,6 +36,8 @@
 //! The wire is in `docs/pex.md`.
 
 mod answers;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod handler;
 mod node;
 mod pace;

@@ -22,7 +22,7 @@ pub(crate) enum Purpose {
 }
 
 impl Purpose {
-    pub(super) const ALL: [Self; 4] = [Self::Asked, Self::Persistent, Self::Dynamic, Self::Feeler];
+    pub(crate) const ALL: [Self; 4] = [Self::Asked, Self::Persistent, Self::Dynamic, Self::Feeler];
 }
 
 #[derive(Debug)]

@@ -9,12 +9,12 @@ use crate::node::{NodeAddr, NodeId};
 impl Schedule {
     /// Has one more dynamic node dialled than there are places, if all are taken. When it becomes a peer, one of
     /// [`Schedule::surplus`] has to leave.
-    pub(in crate::server) fn rotate(&mut self) {
+    pub(crate) fn rotate(&mut self) {
         self.is_rotating = self.limits.outbound > 1 && self.outbound == self.limits.outbound;
     }
 
     /// The dynamic outbound peers, if they are more than there are places.
-    pub(in crate::server) fn surplus(&self) -> Vec<NodeId> {
+    pub(crate) fn surplus(&self) -> Vec<NodeId> {
         let holds_place = |node: &Node| node.has_place && node.peer.is_some();
         let peers: Vec<NodeId> = self.nodes.iter().filter(|(_, node)| holds_place(node)).map(|(id, _)| *id).collect();
         if peers.len() > self.limits.outbound { peers } else { Vec::new() }

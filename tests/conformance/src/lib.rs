@@ -31,6 +31,8 @@ mod case;
 mod cases;
 mod dialled;
 mod ending;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod hello;
 mod listen;
 pub mod model;
