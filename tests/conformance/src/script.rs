@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use rlp::Rlp;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 
 use crate::ending::{Closed, Ending};
@@ -14,6 +13,7 @@ use crate::hello::RawHello;
 use crate::model::frames::{Connection, HEADER, Half, MAC};
 use crate::model::{self, Broken};
 use crate::outcome::Stop;
+use crate::stream::Stream;
 use crate::transcript::Transcript;
 
 /// How long a write may make no end. The node may stop reading.
@@ -30,7 +30,7 @@ pub struct Script {
     pub hello: Option<RawHello>,
     /// The reason of the node's last Disconnect, if it sent one: `None` inside when it names none.
     pub disconnect: Option<Option<u64>>,
-    stream: TcpStream,
+    stream: Stream,
     connection: Option<Connection>,
     is_compressed: bool,
     buffer: Vec<u8>,
@@ -56,12 +56,12 @@ pub enum Incoming {
 
 impl Script {
     /// A connection over this stream, before the encryption handshake.
-    pub fn new(stream: TcpStream, identity: model::Node, transcript: Transcript) -> Self {
+    pub fn new(stream: impl Into<Stream>, identity: model::Node, transcript: Transcript) -> Self {
         Self {
             identity,
             hello: None,
             disconnect: None,
-            stream,
+            stream: stream.into(),
             connection: None,
             is_compressed: false,
             buffer: Vec::new(),
@@ -126,7 +126,7 @@ impl Script {
     /// Closes the connection with a reset.
     pub fn reset(self) {
         self.transcript.sent("a reset", &[]);
-        let _ = self.stream.set_zero_linger();
+        self.stream.reset();
     }
 
     /// Reads `count` bytes as they are.
@@ -304,7 +304,7 @@ impl Script {
     /// Writes and reads at once: a node that waits to be read would never read.
     async fn write(&mut self, mut bytes: &[u8]) {
         let deadline = Instant::now() + WRITE;
-        let (mut reader, mut writer) = self.stream.split();
+        let (mut reader, mut writer) = tokio::io::split(&mut self.stream);
         while !bytes.is_empty() {
             tokio::select! {
                 read = reader.read_buf(&mut self.buffer), if self.closed.is_none() => match read {

@@ -23,12 +23,12 @@ impl Visit {
         Self { node, transcript: Transcript::default() }
     }
 
-    /// A TCP connection.
+    /// A connection, over TCP unless the node was probed over something else.
     ///
     /// # Errors
     /// [`Stop::Unclear`] when there is none.
     pub async fn open(&self) -> Result<Script, Stop> {
-        let opened = node::open(&self.node.enode, self.transcript.clone()).await;
+        let opened = self.node.open(self.transcript.clone()).await;
         opened.map_err(|error| Stop::unclear(format!("no connection: {error}")))
     }
 
