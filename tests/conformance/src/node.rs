@@ -75,6 +75,12 @@ impl Node {
         Self::probe_with(Dialler::new(transport), enode).await
     }
 
+    /// The same node, dialled over this transport from now on.
+    #[must_use]
+    pub fn over(&self, transport: impl Transport) -> Self {
+        Self { dialler: Dialler::new(transport), ..self.clone() }
+    }
+
     async fn probe_with(dialler: Dialler, enode: &Enode) -> Result<Self, ProbeError> {
         let address = format!("{}:{}", enode.host, enode.tcp_port);
         let mut script = match open(&dialler, enode, Transcript::default()).await {
