@@ -1,5 +1,6 @@
 //! All cases, by what they are about.
 
+mod ack;
 mod auth;
 mod base;
 
@@ -7,5 +8,5 @@ use crate::case::Case;
 
 /// Every case, in the order in which reports have them.
 pub fn cases() -> Vec<Case> {
-    [auth::cases(), base::cases()].concat()
+    [auth::cases(), ack::cases(), base::cases()].concat()
 }

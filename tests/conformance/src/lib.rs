@@ -29,8 +29,10 @@
 
 mod case;
 mod cases;
+mod dialled;
 mod ending;
 mod hello;
+mod listen;
 pub mod model;
 mod node;
 mod outcome;
@@ -38,12 +40,15 @@ mod script;
 mod stream;
 mod suite;
 mod transcript;
+mod turns;
 mod visit;
 
 pub use case::{Case, Level, Role, Run};
 pub use cases::cases;
+pub use dialled::Dialled;
 pub use ending::Ending;
 pub use hello::RawHello;
+pub use listen::Dial;
 pub use node::{Node, ProbeError};
 pub use outcome::{CaseResult, Outcome, Stop};
 pub use script::{Incoming, Script};

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::case::Case;
-use crate::transcript::Record;
+use crate::transcript::{Record, Transcript};
 
 /// What a case has found out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
@@ -52,6 +52,17 @@ pub struct CaseResult {
     pub last: Vec<Record>,
     /// How long it took, without the honest connection afterwards.
     pub duration: Duration,
+}
+
+impl CaseResult {
+    /// What came of a case that has ended so.
+    pub(crate) fn new(case: Case, ended: Result<(), Stop>, transcript: &Transcript, duration: Duration) -> Self {
+        let (outcome, seen) = match ended {
+            Ok(()) => (Outcome::Passed, case.expects.to_owned()),
+            Err(stop) => (stop.outcome(), stop.to_string()),
+        };
+        Self { case, outcome, seen, last: transcript.records(), duration }
+    }
 }
 
 impl Stop {

@@ -1,30 +1,26 @@
 //! Running cases.
 
-use std::collections::VecDeque;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use capmux::Enode;
-use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, timeout};
 
 use crate::case::{Case, Level};
 use crate::cases::cases;
+use crate::listen::{Dial, Listener};
 use crate::node::{Node, ProbeError};
 use crate::outcome::{CaseResult, Outcome, Stop};
+use crate::turns::Turns;
 use crate::visit::Visit;
-
-/// How long the honest connection after a case may take in all.
-const ALIVE: Duration = Duration::from_secs(20);
-
-/// The pause before the node is given a second chance to answer.
-const SECOND_CHANCE: Duration = Duration::from_secs(1);
 
 /// Which cases are run, and how.
 #[derive(Debug, Clone)]
 pub struct Suite {
     cases: Vec<Case>,
     jobs: usize,
+    listen: Option<(SocketAddr, Dial)>,
 }
 
 /// Why no case was run.
@@ -34,6 +30,14 @@ pub enum SuiteError {
     /// There is nothing to test.
     #[error(transparent)]
     Probe(#[from] ProbeError),
+    /// The address at which the node should dial the suite cannot be had.
+    #[error("cannot listen on {address}: {error}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// What the system says.
+        error: String,
+    },
 }
 
 /// What came of all cases, in the order of the list.
@@ -53,7 +57,7 @@ impl Default for Suite {
 impl Suite {
     /// All cases, six at once.
     pub fn new() -> Self {
-        Self { cases: cases(), jobs: 6 }
+        Self { cases: cases(), jobs: 6, listen: None }
     }
 
     /// Only the cases for which this holds.
@@ -67,6 +71,15 @@ impl Suite {
     #[must_use]
     pub fn jobs(mut self, jobs: usize) -> Self {
         self.jobs = jobs.max(1);
+        self
+    }
+
+    /// Runs the cases in which the node dials, too, which are skipped otherwise: the suite listens on this address, and
+    /// the node comes to dial it in this way. Port 0 is a free one. An unspecified address is told to the node as the
+    /// one by which this machine reaches it.
+    #[must_use]
+    pub fn listen(mut self, address: SocketAddr, dial: Dial) -> Self {
+        self.listen = Some((address, dial));
         self
     }
 
@@ -90,7 +103,7 @@ impl Suite {
     /// [`Outcome::NotRun`].
     ///
     /// # Errors
-    /// [`SuiteError::Probe`] when there is nothing to test.
+    /// [`SuiteError::Probe`] when there is nothing to test, and [`SuiteError::Listen`].
     pub async fn run_until(
         &self,
         enode: &Enode,
@@ -98,32 +111,29 @@ impl Suite {
         mut on_result: impl FnMut(&CaseResult),
     ) -> Result<Report, SuiteError> {
         let node = Arc::new(Node::probe(enode).await?);
-        let mut results: Vec<_> = self.cases.iter().map(|case| not_run(*case)).collect();
-        let mut is_gone = false;
+        let listener = match &self.listen {
+            Some((address, dial)) => Some(
+                Listener::bind(*address, dial.clone(), enode)
+                    .await
+                    .map_err(|error| SuiteError::Listen { address: *address, error: error.to_string() })?,
+            ),
+            None => None,
+        };
+        let results = self.cases.iter().map(|case| not_run(*case)).collect();
+        let mut report = Report { node: node.clone(), results, is_gone: false };
+        let mut turns = Turns::new(&self.cases, self.jobs, node, listener);
         let mut stop = std::pin::pin!(stop);
-        let (alone, together): (Vec<usize>, Vec<usize>) =
-            (0..self.cases.len()).partition(|index| self.cases[*index].alone);
-        for (mut waiting, jobs) in [(VecDeque::from(together), self.jobs), (VecDeque::from(alone), 1)] {
-            let mut running = JoinSet::new();
-            while !is_gone {
-                while running.len() < jobs
-                    && let Some(index) = waiting.pop_front()
-                {
-                    let (case, node) = (self.cases[index], node.clone());
-                    running.spawn(async move { (index, run(case, node).await) });
-                }
-                let done = tokio::select! {
-                    () = &mut stop => return Ok(Report { node, results, is_gone }),
-                    done = running.join_next() => done,
-                };
-                let Some(done) = done else { break };
-                let (index, (result, is_alive)) = done.expect("a case is run by a task that catches its panics");
-                on_result(&result);
-                results[index] = result;
-                is_gone = !is_alive;
-            }
+        while !report.is_gone {
+            let done = tokio::select! {
+                () = &mut stop => None,
+                done = turns.next() => done,
+            };
+            let Some(done) = done else { break };
+            on_result(&done.result);
+            report.results[done.index] = done.result;
+            report.is_gone = !done.is_alive;
         }
-        Ok(Report { node, results, is_gone })
+        Ok(report)
     }
 }
 
@@ -156,42 +166,18 @@ impl Report {
 }
 
 impl Case {
-    /// Runs it against a node, until its deadline at most, without an honest connection afterwards.
+    /// Runs it against a node, until its deadline at most, without an honest connection afterwards. Cases in which the
+    /// node dials are skipped.
     pub async fn visit(&self, node: Arc<Node>) -> CaseResult {
-        let visit = Visit::new(node);
+        self.attempt(Visit::new(node)).await
+    }
+
+    pub(crate) async fn attempt(&self, visit: Visit) -> CaseResult {
         let start = Instant::now();
         let ended = timeout(self.deadline, (self.run)(&visit)).await;
-        let duration = start.elapsed();
         let ended = ended.unwrap_or_else(|_| Err(Stop::unclear(format!("it was not over after {:?}", self.deadline))));
-        let (outcome, seen) = match ended {
-            Ok(()) => (Outcome::Passed, self.expects.to_owned()),
-            Err(stop) => (stop.outcome(), stop.to_string()),
-        };
-        CaseResult { case: *self, outcome, seen, last: visit.transcript.records(), duration }
+        CaseResult::new(*self, ended, &visit.transcript, start.elapsed())
     }
-}
-
-/// Runs a case, and an honest connection after it. The node is not alive if two of those fail.
-async fn run(case: Case, node: Arc<Node>) -> (CaseResult, bool) {
-    let mut result = case.visit(node.clone()).await;
-    let alive = alive(&node).await;
-    if let Err(error) = &alive {
-        result.outcome = Outcome::Failed;
-        result.seen = format!("{}; afterwards the node is gone: {error}", result.seen);
-    }
-    (result, alive.is_ok())
-}
-
-async fn alive(node: &Node) -> Result<(), String> {
-    let ask = || async {
-        let asked = timeout(ALIVE, node.is_alive()).await;
-        asked.unwrap_or_else(|_| Err(format!("no answer within {ALIVE:?}")))
-    };
-    if ask().await.is_ok() {
-        return Ok(());
-    }
-    sleep(SECOND_CHANCE).await;
-    ask().await
 }
 
 fn not_run(case: Case) -> CaseResult {

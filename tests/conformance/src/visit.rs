@@ -1,7 +1,8 @@
 //! What a case has to work with.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
+use crate::dialled::Dialled;
 use crate::hello::RawHello;
 use crate::node::{self, Node};
 use crate::outcome::Stop;
@@ -15,12 +16,28 @@ pub struct Visit {
     pub node: Arc<Node>,
     /// What went over the wire.
     pub transcript: Transcript,
+    dialled: Arc<Mutex<Option<Dialled>>>,
 }
 
 impl Visit {
     /// A visit to this node.
     pub fn new(node: Arc<Node>) -> Self {
-        Self { node, transcript: Transcript::default() }
+        Self { node, transcript: Transcript::default(), dialled: Arc::default() }
+    }
+
+    /// The same visit, in which the node has dialled.
+    #[must_use]
+    pub fn with_dialled(self, dialled: Dialled) -> Self {
+        Self { dialled: Arc::new(Mutex::new(Some(dialled))), ..self }
+    }
+
+    /// The node's dial, in the cases in which the node dials; once.
+    ///
+    /// # Errors
+    /// [`Stop::Skipped`] when it was not told to.
+    pub fn accept(&self) -> Result<Dialled, Stop> {
+        let dialled = self.dialled.lock().unwrap_or_else(PoisonError::into_inner).take();
+        dialled.ok_or_else(|| Stop::skipped("the suite does not listen, or nothing tells the node to dial"))
     }
 
     /// A connection, over TCP unless the node was probed over something else.
