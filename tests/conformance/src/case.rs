@@ -73,8 +73,8 @@ impl fmt::Display for Level {
 /// are enough unless other fields follow it.
 macro_rules! case {
     (
-        $name:literal, $level:ident, $section:expr, [$($row:literal),*],
-        $does:literal, $expects:literal, $run:expr $(, $field:ident: $value:expr)* $(,)?
+        $name:expr, $level:ident, $section:expr, [$($row:literal),*],
+        $does:expr, $expects:expr, $run:expr $(, $field:ident: $value:expr)* $(,)?
     ) => {{
         #[allow(clippy::needless_update, reason = "some cases name every field")]
         $crate::case::Case {

@@ -3,10 +3,12 @@
 mod ack;
 mod auth;
 mod base;
+mod frame;
+mod steps;
 
 use crate::case::Case;
 
 /// Every case, in the order in which reports have them.
 pub fn cases() -> Vec<Case> {
-    [auth::cases(), ack::cases(), base::cases()].concat()
+    [auth::cases(), ack::cases(), frame::cases(), base::cases()].concat()
 }

@@ -4,9 +4,10 @@ use std::fmt;
 use std::io::ErrorKind;
 use std::time::Duration;
 
+use bytes::{Buf, BytesMut};
 use rlp::Rlp;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::ending::{Closed, Ending};
 use crate::hello::RawHello;
@@ -18,6 +19,9 @@ use crate::transcript::Transcript;
 
 /// How long a write may make no end. The node may stop reading.
 const WRITE: Duration = Duration::from_secs(20);
+
+/// The pause behind each of several pieces.
+const PIECE: Duration = Duration::from_millis(1);
 
 /// How long the answer to a Ping may take.
 const PONG: Duration = Duration::from_secs(5);
@@ -33,7 +37,8 @@ pub struct Script {
     stream: Stream,
     connection: Option<Connection>,
     is_compressed: bool,
-    buffer: Vec<u8>,
+    answers_pings: bool,
+    buffer: BytesMut,
     closed: Option<Closed>,
     transcript: Transcript,
 }
@@ -64,7 +69,8 @@ impl Script {
             stream: stream.into(),
             connection: None,
             is_compressed: false,
-            buffer: Vec::new(),
+            answers_pings: true,
+            buffer: BytesMut::new(),
             closed: None,
             transcript,
         }
@@ -80,6 +86,16 @@ impl Script {
         self.is_compressed = is_compressed;
     }
 
+    /// Answers Pings from now on, as it does at first, or no longer.
+    pub fn set_answering(&mut self, answers_pings: bool) {
+        self.answers_pings = answers_pings;
+    }
+
+    /// Whether the end of the connection has been read.
+    pub fn is_closed(&self) -> bool {
+        self.closed.is_some()
+    }
+
     /// What this end sends.
     ///
     /// # Panics
@@ -93,6 +109,15 @@ impl Script {
     pub async fn send_raw(&mut self, what: &str, bytes: &[u8]) {
         self.transcript.sent(what, bytes);
         self.write(bytes).await;
+    }
+
+    /// Sends bytes as they are, so many at a time, each in a segment of its own as far as that can be had.
+    pub async fn send_in_pieces(&mut self, what: &str, bytes: &[u8], size: usize) {
+        self.transcript.sent(what, bytes);
+        for piece in bytes.chunks(size) {
+            self.write(piece).await;
+            sleep(PIECE).await;
+        }
     }
 
     /// Sends a frame with this content, sealed as it should be.
@@ -140,7 +165,7 @@ impl Script {
                 return Err(Ending { closed: self.closed, bytes: self.buffer.len(), ..Ending::open(start.elapsed()) });
             }
         }
-        Ok(self.buffer.drain(..count).collect())
+        Ok(self.buffer.split_to(count).to_vec())
     }
 
     /// The next message.
@@ -213,7 +238,7 @@ impl Script {
     async fn notice(&mut self, id: u64, data: &[u8], ending: &mut Ending) {
         match id {
             1 => ending.disconnect = Some(reason(data)),
-            2 => self.send("Pong", 3, &[0xc0]).await,
+            2 if self.answers_pings => self.send("Pong", 3, &[0xc0]).await,
             _ => {}
         }
         if id != 1 && ending.messages.len() < 16 {
@@ -256,7 +281,7 @@ impl Script {
         let mut content = ingress.open_body(&self.buffer[HEADER..end])?;
         connection.ingress = ingress;
         content.truncate(size);
-        self.buffer.drain(..end);
+        self.buffer.advance(end);
         Ok(Some(content))
     }
 
@@ -349,8 +374,13 @@ fn describe(id: u64, data: &[u8]) -> String {
     }
 }
 
-/// The reason in a Disconnect, as a list or bare.
+/// The reason in a Disconnect, as a list or bare. It may be compressed: nodes differ in when they begin with that, and a
+/// block of a few bytes begins with its length, where a list does not.
 fn reason(data: &[u8]) -> Option<u64> {
-    let item = Rlp::new(data);
+    let plain = match data {
+        [first, _, ..] if *first < 0x80 => &snap::raw::Decoder::new().decompress_vec(data).ok()?[..],
+        _ => data,
+    };
+    let item = Rlp::new(plain);
     if item.is_list() { item.val_at(0).ok() } else { item.as_val().ok() }
 }

@@ -99,7 +99,7 @@ impl Suite {
         self.run_until(enode, std::future::pending(), |_| ()).await
     }
 
-    /// Runs the cases until `stop` resolves, and tells each result as it comes. Those that are not done then are
+    /// Runs the cases until `stop` resolves, those with the latest deadlines first, and tells each result as it comes. Those that are not done then are
     /// [`Outcome::NotRun`].
     ///
     /// # Errors

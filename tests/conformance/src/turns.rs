@@ -1,5 +1,6 @@
 //! The order in which cases are run.
 
+use std::cmp::Reverse;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
@@ -48,9 +49,19 @@ impl Turns {
         let waits = listener.as_ref().is_some_and(|listener| listener.is_announced());
         let cases = cases.iter().copied().enumerate();
         let (announced, cases): (Vec<_>, Vec<_>) = cases.partition(|(_, case)| waits && case.role == Role::Listens);
-        let (alone, together) = cases.into_iter().partition(|(_, case)| case.alone);
+        let (alone, mut together): (Vec<_>, Vec<_>) = cases.into_iter().partition(|(_, case)| case.alone);
+        // Those that take long run beside all others.
+        together.sort_by_key(|(_, case)| Reverse(case.deadline));
         let running = JoinSet::new();
-        let mut turns = Self { node, listener, jobs, together, alone, running, announced: announced.len() };
+        let mut turns = Self {
+            node,
+            listener,
+            jobs,
+            together: together.into(),
+            alone: alone.into(),
+            running,
+            announced: announced.len(),
+        };
         turns.announce(announced);
         turns
     }
