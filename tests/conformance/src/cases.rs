@@ -5,10 +5,12 @@ mod auth;
 mod base;
 mod frame;
 mod steps;
+mod handshake;
+mod vectors;
 
 use crate::case::Case;
 
 /// Every case, in the order in which reports have them.
 pub fn cases() -> Vec<Case> {
-    [auth::cases(), ack::cases(), frame::cases(), base::cases()].concat()
+    [auth::cases(), ack::cases(), vectors::cases(), frame::cases(), base::cases()].concat()
 }

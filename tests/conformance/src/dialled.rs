@@ -2,8 +2,9 @@
 
 use std::fmt;
 
+use crate::model::Broken;
 use crate::model::frames::Connection;
-use crate::model::handshake::Ack;
+use crate::model::handshake::{Ack, ReadAuth};
 use crate::node::{self, Node};
 use crate::outcome::Stop;
 use crate::script::Script;
@@ -17,13 +18,30 @@ pub struct Dialled {
 }
 
 impl Dialled {
+    /// What the auth says.
+    ///
+    /// # Errors
+    /// [`Stop::Failed`] with what is wrong with it.
+    pub fn read(&self) -> Result<ReadAuth, Stop> {
+        self.script.identity.read_auth(&self.auth).map_err(unreadable)
+    }
+
+    /// The ack as it should be.
+    ///
+    /// # Errors
+    /// [`Stop::Failed`] with what is wrong with the node's auth.
+    pub fn honest(&self) -> Result<Ack, Stop> {
+        let recipient = self.read()?.public_key;
+        Ok(self.script.identity.ack(recipient))
+    }
+
     /// The ack as it should be after this change, and what the connection would be then. It is not sent.
     ///
     /// # Errors
     /// [`Stop::Failed`] with what is wrong with the node's auth.
     pub fn ack(&self, change: impl FnOnce(Ack) -> Ack) -> Result<(Vec<u8>, Connection), Stop> {
         let answer = self.script.identity.answer(self.auth.clone(), change);
-        answer.map_err(|broken| Stop::failed(format!("the node's auth is {broken}")))
+        answer.map_err(unreadable)
     }
 
     /// The connection after this ack.
@@ -47,6 +65,10 @@ impl Dialled {
         node::greet(&mut script, &own).await?;
         Ok(script)
     }
+}
+
+fn unreadable(broken: Broken) -> Stop {
+    Stop::failed(format!("the node's auth is {broken}"))
 }
 
 impl fmt::Debug for Dialled {

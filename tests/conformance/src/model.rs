@@ -17,6 +17,7 @@
 
 pub mod frames;
 pub mod handshake;
+pub(crate) mod vectors;
 
 pub use handshake::Node;
 

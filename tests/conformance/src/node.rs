@@ -13,7 +13,7 @@ use crate::stream::Dialler;
 use crate::transcript::Transcript;
 
 /// How long the dial, the ack and the Hello may take, each.
-const STEP: Duration = Duration::from_secs(5);
+pub(crate) const STEP: Duration = Duration::from_secs(5);
 
 /// A node that has answered once.
 #[derive(Debug, Clone)]
@@ -141,6 +141,11 @@ async fn open(dialler: &Dialler, enode: &Enode, transcript: Transcript) -> Resul
 pub(crate) async fn handshake(enode: &Enode, script: &mut Script) -> Result<(), String> {
     let auth = script.identity.auth(&enode.public_key.to_bytes()).seal();
     script.send_raw("auth", &auth).await;
+    read_ack(script, auth).await
+}
+
+/// Goes on encrypted, as the ack to this auth has it. The error is what came instead.
+pub(crate) async fn read_ack(script: &mut Script, auth: Vec<u8>) -> Result<(), String> {
     let ack = ack(script).await.map_err(|ending| ending.to_string())?;
     let connection = script.identity.read_ack(auth, ack).map_err(|broken| broken.to_string())?;
     script.encrypt(connection);

@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::{Buf, BytesMut};
 use rlp::Rlp;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
 use crate::ending::{Closed, Ending};
 use crate::hello::RawHello;
@@ -22,6 +22,8 @@ const WRITE: Duration = Duration::from_secs(20);
 
 /// The pause behind each of several pieces.
 const PIECE: Duration = Duration::from_millis(1);
+/// The pause after each piece of a message in pieces.
+const BETWEEN: Duration = Duration::from_millis(2);
 
 /// How long the answer to a Ping may take.
 const PONG: Duration = Duration::from_secs(5);
@@ -117,6 +119,15 @@ impl Script {
         for piece in bytes.chunks(size) {
             self.write(piece).await;
             sleep(PIECE).await;
+        }
+    }
+
+    /// Sends bytes in pieces, each in a segment of its own if the system takes it so.
+    pub async fn send_pieces(&mut self, what: &str, pieces: &[&[u8]]) {
+        self.transcript.sent(what, &pieces.concat());
+        for piece in pieces {
+            self.write(piece).await;
+            sleep(BETWEEN).await;
         }
     }
 
@@ -342,7 +353,7 @@ impl Script {
                     Err(error) if error.kind() == ErrorKind::Interrupted => {}
                     Err(_) => return,
                 },
-                () = tokio::time::sleep_until(deadline) => return,
+                () = sleep_until(deadline) => return,
             }
         }
     }

@@ -31,6 +31,11 @@ impl Visit {
         Self { dialled: Arc::new(Mutex::new(Some(dialled))), ..self }
     }
 
+    /// The node's public key.
+    pub fn key(&self) -> [u8; 64] {
+        self.node.enode.public_key.to_bytes()
+    }
+
     /// The node's dial, in the cases in which the node dials; once.
     ///
     /// # Errors

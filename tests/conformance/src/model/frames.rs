@@ -24,10 +24,10 @@ pub struct Connection {
 /// One direction of a connection. A clone goes on from the same state, on its own.
 #[derive(Clone)]
 pub struct Half {
-    cipher: Aes256,
-    blocks: u128,
-    mac_cipher: Aes256,
-    mac: Keccak256,
+    pub(super) cipher: Aes256,
+    pub(super) blocks: u128,
+    pub(super) mac_cipher: Aes256,
+    pub(super) mac: Keccak256,
 }
 
 impl Connection {

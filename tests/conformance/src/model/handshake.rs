@@ -40,6 +40,21 @@ pub struct Auth {
     pub rest: Rest,
 }
 
+/// What an `auth` says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReadAuth {
+    /// The static key of the initiator.
+    pub public_key: [u8; 64],
+    /// Its ephemeral key, as the signature shows it.
+    pub ephemeral: [u8; 64],
+    /// Its nonce.
+    pub nonce: [u8; 32],
+    /// The version.
+    pub version: u64,
+    /// How many bytes follow the list.
+    pub padding: usize,
+}
+
 /// An `ack` before it is sealed.
 #[derive(Clone)]
 pub struct Ack {
@@ -116,40 +131,73 @@ impl Node {
     /// # Errors
     /// What is wrong with the auth.
     pub fn answer(&self, auth: Vec<u8>, change: impl FnOnce(Ack) -> Ack) -> Result<(Vec<u8>, Connection), Broken> {
-        let body = open(&self.key, &auth)?;
+        let read = self.read_auth(&auth)?;
+        let ack = change(self.ack(read.public_key)).seal();
+        let connection = self.accept(&auth, &ack)?;
+        Ok((ack, connection))
+    }
+
+    /// The `ack` for the node with this public key.
+    pub fn ack(&self, remote: [u8; 64]) -> Ack {
+        Ack { ephemeral: public(&self.ephemeral), nonce: self.nonce.to_vec(), rest: Rest::new(remote) }
+    }
+
+    /// The connection of the recipient, who got `auth` and sent `ack`, whatever that says.
+    ///
+    /// # Errors
+    /// What is wrong with the auth.
+    pub fn accept(&self, auth: &[u8], ack: &[u8]) -> Result<Connection, Broken> {
+        let read = self.read_auth(auth)?;
+        let agreed = agree(&self.ephemeral, &read.ephemeral)?;
+        Ok(Connection::new(&agreed, (&read.nonce, auth), (&self.nonce, ack), false))
+    }
+
+    /// What the recipient learns from `auth`.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn read_auth(&self, auth: &[u8]) -> Result<ReadAuth, Broken> {
+        let body = open(&self.key, auth)?;
         let body = Rlp::new(&body);
         let signature: Vec<u8> = body.val_at(0).map_err(|_| Broken::Body("no signature"))?;
         let signature: [u8; 65] = array(&signature, "the length of the signature")?;
-        let remote: Vec<u8> = body.val_at(1).map_err(|_| Broken::Body("no public key"))?;
-        let remote = array(&remote, "the length of the public key")?;
-        let remote_nonce: Vec<u8> = body.val_at(2).map_err(|_| Broken::Body("no nonce"))?;
-        let remote_nonce: [u8; 32] = array(&remote_nonce, "the length of the nonce")?;
-        body.val_at::<u64>(3).map_err(|_| Broken::Body("no version"))?;
+        let public_key: Vec<u8> = body.val_at(1).map_err(|_| Broken::Body("no public key"))?;
+        let public_key = array(&public_key, "the length of the public key")?;
+        let nonce: Vec<u8> = body.val_at(2).map_err(|_| Broken::Body("no nonce"))?;
+        let nonce: [u8; 32] = array(&nonce, "the length of the nonce")?;
+        let version = body.val_at(3).map_err(|_| Broken::Body("no version"))?;
+        let list = body.payload_info().map_err(|_| Broken::Body("no list"))?.total();
 
-        let digest = xor(&agree(&self.key, &remote)?, &remote_nonce);
+        let digest = xor(&agree(&self.key, &public_key)?, &nonce);
         let id = RecoveryId::try_from(i32::from(signature[64])).map_err(|_| Broken::Signature)?;
         let signature = RecoverableSignature::from_compact(&signature[..64], id).map_err(|_| Broken::Signature)?;
         let signer = signature.recover(Message::from_digest(digest)).map_err(|_| Broken::Signature)?;
-        let agreed = agree(&self.ephemeral, &uncompressed(&signer))?;
-
-        let ack = Ack { ephemeral: public(&self.ephemeral), nonce: self.nonce.to_vec(), rest: Rest::new(remote) };
-        let ack = change(ack).seal();
-        let connection = Connection::new(&agreed, (&remote_nonce, &auth), (&self.nonce, &ack), false);
-        Ok((ack, connection))
+        let padding = body.as_raw().len() - list;
+        Ok(ReadAuth { public_key, ephemeral: uncompressed(&signer), nonce, version, padding })
     }
 }
 
 impl Auth {
     /// The whole message.
     pub fn seal(&self) -> Vec<u8> {
-        self.rest.seal(&[&self.signature[..], &self.public_key, &self.nonce])
+        seal(&self.rest.recipient, &self.body())
+    }
+
+    /// The message before encryption, padding included.
+    pub fn body(&self) -> Vec<u8> {
+        self.rest.body(&[&self.signature[..], &self.public_key, &self.nonce])
     }
 }
 
 impl Ack {
     /// The whole message.
     pub fn seal(&self) -> Vec<u8> {
-        self.rest.seal(&[&self.ephemeral[..], &self.nonce])
+        seal(&self.rest.recipient, &self.body())
+    }
+
+    /// The message before encryption, padding included.
+    pub fn body(&self) -> Vec<u8> {
+        self.rest.body(&[&self.ephemeral[..], &self.nonce])
     }
 }
 
@@ -159,7 +207,12 @@ impl Rest {
         Self { recipient, items: vec![4], padding: 150 }
     }
 
-    fn seal(&self, fields: &[&[u8]]) -> Vec<u8> {
+    /// For whom the message is.
+    pub fn recipient(&self) -> &[u8; 64] {
+        &self.recipient
+    }
+
+    fn body(&self, fields: &[&[u8]]) -> Vec<u8> {
         let mut body = RlpStream::new();
         body.begin_unbounded_list();
         for field in fields {
@@ -169,7 +222,7 @@ impl Rest {
         body.finalize_unbounded_list();
         let mut body = body.out().to_vec();
         body.resize(body.len() + self.padding, 0x5a);
-        seal(&self.recipient, &body)
+        body
     }
 }
 
@@ -188,12 +241,18 @@ pub fn seal(recipient: &[u8; 64], plaintext: &[u8]) -> Vec<u8> {
 /// # Panics
 /// When the message is longer than 65,535 bytes.
 pub fn seal_with(point: &[u8; 65], agreed: &[u8; 32], plaintext: &[u8]) -> Vec<u8> {
-    let (encryption, mac) = derive(agreed);
     let size = u16::try_from(OVERHEAD + plaintext.len()).expect("a size of two bytes").to_be_bytes();
-    let mut ciphertext = plaintext.to_vec();
-    keystream(&Aes128::new(&encryption.into()), u128::from_be_bytes(IV), &mut ciphertext);
-    let tag = tag(&mac, &IV, &ciphertext, &size);
-    [&size[..], point, &IV, &ciphertext, &tag].concat()
+    [&size[..], &encrypt(point, agreed, plaintext, &size)].concat()
+}
+
+/// A handshake message with this plaintext in the form before EIP-8: without a size.
+///
+/// # Panics
+/// When the key is not a point of the curve.
+pub fn seal_before_eip_8(recipient: &[u8; 64], plaintext: &[u8]) -> Vec<u8> {
+    let ephemeral = secret(99);
+    let agreed = agree(&ephemeral, recipient).expect("the key of a node");
+    encrypt(&point(4, &public(&ephemeral)), &agreed, plaintext, &[])
 }
 
 /// The plaintext of a whole handshake message.
@@ -202,21 +261,18 @@ pub fn seal_with(point: &[u8; 65], agreed: &[u8; 32], plaintext: &[u8]) -> Vec<u
 /// [`Broken::HandshakeSize`], [`Broken::Point`] and [`Broken::HandshakeTag`].
 pub fn open(key: &SecretKey, message: &[u8]) -> Result<Vec<u8>, Broken> {
     let (size, sealed) = message.split_first_chunk::<2>().ok_or(Broken::HandshakeSize)?;
-    if usize::from(u16::from_be_bytes(*size)) != sealed.len() || sealed.len() < OVERHEAD {
+    if usize::from(u16::from_be_bytes(*size)) != sealed.len() {
         return Err(Broken::HandshakeSize);
     }
-    let (point, rest) = sealed.split_at(65);
-    let (iv, rest) = rest.split_at(16);
-    let (ciphertext, received) = rest.split_at(rest.len() - 32);
-    let point: [u8; 65] = std::array::from_fn(|index| point[index]);
-    let (encryption, mac) = derive(&agree_with(key, &point)?);
-    if tag(&mac, iv, ciphertext, size) != received {
-        return Err(Broken::HandshakeTag);
-    }
-    let iv: [u8; 16] = std::array::from_fn(|index| iv[index]);
-    let mut plaintext = ciphertext.to_vec();
-    keystream(&Aes128::new(&encryption.into()), u128::from_be_bytes(iv), &mut plaintext);
-    Ok(plaintext)
+    decrypt(key, sealed, size)
+}
+
+/// The plaintext of a handshake message in the form before EIP-8.
+///
+/// # Errors
+/// [`Broken::HandshakeSize`], [`Broken::Point`] and [`Broken::HandshakeTag`].
+pub fn open_before_eip_8(key: &SecretKey, message: &[u8]) -> Result<Vec<u8>, Broken> {
+    decrypt(key, message, &[])
 }
 
 /// The x coordinate of the product.
@@ -256,6 +312,32 @@ fn agree_with(secret: &SecretKey, point: &[u8; 65]) -> Result<[u8; 32], Broken> 
     let point = secp256k1::PublicKey::from_byte_array_uncompressed(*point).map_err(|_| Broken::Point)?;
     let product = ecdh::shared_secret_point(&point, secret);
     Ok(std::array::from_fn(|index| product[index]))
+}
+
+fn encrypt(point: &[u8; 65], agreed: &[u8; 32], plaintext: &[u8], shared: &[u8]) -> Vec<u8> {
+    let (encryption, mac) = derive(agreed);
+    let mut ciphertext = plaintext.to_vec();
+    keystream(&Aes128::new(&encryption.into()), u128::from_be_bytes(IV), &mut ciphertext);
+    let tag = tag(&mac, &IV, &ciphertext, shared);
+    [&point[..], &IV, &ciphertext, &tag].concat()
+}
+
+fn decrypt(key: &SecretKey, sealed: &[u8], shared: &[u8]) -> Result<Vec<u8>, Broken> {
+    if sealed.len() < OVERHEAD {
+        return Err(Broken::HandshakeSize);
+    }
+    let (point, rest) = sealed.split_at(65);
+    let (iv, rest) = rest.split_at(16);
+    let (ciphertext, received) = rest.split_at(rest.len() - 32);
+    let point: [u8; 65] = std::array::from_fn(|index| point[index]);
+    let (encryption, mac) = derive(&agree_with(key, &point)?);
+    if tag(&mac, iv, ciphertext, shared) != received {
+        return Err(Broken::HandshakeTag);
+    }
+    let iv: [u8; 16] = std::array::from_fn(|index| iv[index]);
+    let mut plaintext = ciphertext.to_vec();
+    keystream(&Aes128::new(&encryption.into()), u128::from_be_bytes(iv), &mut plaintext);
+    Ok(plaintext)
 }
 
 fn derive(agreed: &[u8; 32]) -> ([u8; 16], [u8; 32]) {

@@ -1,0 +1,183 @@
+//! Lengths, and bytes that were changed on the way.
+
+use super::super::handshake::{ECIES, HARDENING, IV, LIMIT, OFF_CURVE, POINT, SIZE, changed, ended, tag};
+use super::{LIST, refused};
+use std::ops::Range;
+use std::time::Duration;
+
+use crate::case::{Case, case};
+use crate::model::handshake::{OVERHEAD, seal, seal_with};
+use crate::outcome::Stop;
+use crate::visit::Visit;
+
+pub(super) fn cases() -> Vec<Case> {
+    [size_cases(), changed_cases()].concat()
+}
+
+fn size_cases() -> Vec<Case> {
+    let cases = [
+        case!(
+            "rlpx/auth/sizes-to-200",
+            Should,
+            HARDENING,
+            ["H3"],
+            "sends sealed messages of every size from 0 to 200 bytes, and some bytes behind each",
+            "closes each connection without a byte",
+            sizes_to_200,
+            deadline: LIST
+        ),
+        case!(
+            "rlpx/auth/sizes-above-2-kib",
+            Should,
+            HARDENING,
+            ["H4"],
+            "sends zeros as messages of 2,049 to 65,535 bytes",
+            "closes each connection without a byte",
+            sizes_above_limit,
+            deadline: LIST
+        ),
+        case!(
+            "rlpx/auth/size-grown",
+            Should,
+            HARDENING,
+            ["H1", "H8"],
+            "sends an auth whose size is one byte too large, and nothing more",
+            "closes the connection without a byte, 5 s after the dial at the latest",
+            size_grown
+        ),
+    ];
+    cases.to_vec()
+}
+
+fn changed_cases() -> Vec<Case> {
+    let cases = [
+        case!(
+            "rlpx/auth/changed-size",
+            Must,
+            ECIES,
+            ["H8"],
+            "sends auths with a changed size, and as many bytes as it says",
+            "closes each connection without a byte",
+            |visit| changed_within(visit, |_| SIZE),
+            deadline: LIST
+        ),
+        case!(
+            "rlpx/auth/changed-point",
+            Must,
+            ECIES,
+            ["H8"],
+            "sends auths in which a byte of the ephemeral point is changed",
+            "closes each connection without a byte",
+            |visit| changed_within(visit, |_| POINT),
+            deadline: LIST
+        ),
+        case!(
+            "rlpx/auth/changed-iv",
+            Must,
+            ECIES,
+            ["H8"],
+            "sends auths in which a byte of the initialisation vector is changed",
+            "closes each connection without a byte",
+            |visit| changed_within(visit, |_| IV),
+            deadline: LIST
+        ),
+        case!(
+            "rlpx/auth/changed-ciphertext",
+            Must,
+            ECIES,
+            ["H8"],
+            "sends auths in which a byte of the ciphertext is changed, the padding's last one, too",
+            "closes each connection without a byte",
+            |visit| changed_within(visit, |auth| IV.end..tag(auth)),
+            deadline: LIST
+        ),
+        case!(
+            "rlpx/auth/changed-tag",
+            Must,
+            ECIES,
+            ["H8", "H9"],
+            "sends auths in which a byte of the tag is changed",
+            "closes each connection without a byte",
+            |visit| changed_within(visit, |auth| tag(auth)..auth.len()),
+            deadline: LIST
+        ),
+        case!(
+            "rlpx/auth/bad-tag-as-bad-point",
+            Should,
+            HARDENING,
+            ["H9"],
+            "sends an auth with a wrong tag, and one with a point off the curve",
+            "closes both in the same way, and both at once or both after a while",
+            alike,
+            deadline: LIST
+        ),
+    ];
+    cases.to_vec()
+}
+
+async fn sizes_to_200(visit: &Visit) -> Result<(), Stop> {
+    for size in 0..=200_usize {
+        let what = format!("a message of {size} bytes");
+        refused(visit, &what, |_| {
+            let mut message = seal(&visit.key(), &vec![0; size.saturating_sub(OVERHEAD)]);
+            message[..2].copy_from_slice(&(size as u16).to_be_bytes());
+            message.truncate(2 + size);
+            // For nodes that read 307 bytes first, as the form before EIP-8 had it.
+            message.resize(400, 0);
+            message
+        })
+        .await?;
+    }
+    Ok(())
+}
+
+async fn sizes_above_limit(visit: &Visit) -> Result<(), Stop> {
+    for size in [LIMIT + 1, 4096, 0x7fff, 0xffff] {
+        let message = [&(size as u16).to_be_bytes()[..], &vec![0; size]].concat();
+        refused(visit, &format!("zeros as a message of {size} bytes"), |_| message).await?;
+    }
+    Ok(())
+}
+
+async fn size_grown(visit: &Visit) -> Result<(), Stop> {
+    refused(visit, "auth with a size too large by one", |auth| {
+        let mut auth = auth.seal();
+        let size = u16::from_be_bytes([auth[0], auth[1]]) + 1;
+        auth[..2].copy_from_slice(&size.to_be_bytes());
+        auth
+    })
+    .await
+}
+
+async fn changed_within(visit: &Visit, part: impl Fn(&[u8]) -> Range<usize>) -> Result<(), Stop> {
+    for (place, mask) in [(0, 0x01), (0, 0x80), (50, 0x10), (100, 0x01), (100, 0xff)] {
+        refused(visit, &format!("auth with a byte ^ {mask:#04x}"), |auth| {
+            let auth = auth.seal();
+            let part = part(&auth);
+            changed(&auth, part.start + (part.len() - 1) * place / 100, mask)
+        })
+        .await?;
+    }
+    Ok(())
+}
+
+async fn alike(visit: &Visit) -> Result<(), Stop> {
+    let mut endings = Vec::new();
+    for is_point in [false, true] {
+        let mut script = visit.open().await?;
+        let auth = script.identity.auth(&visit.key());
+        let message = match is_point {
+            false => changed(&auth.seal(), auth.seal().len() - 1, 1),
+            true => seal_with(&OFF_CURVE.bytes, &[7; 32], &auth.body()),
+        };
+        script.send_raw(if is_point { "bad point" } else { "bad tag" }, &message).await;
+        let ending = ended(&mut script, "the message").await?;
+        ending.expect_silent()?;
+        endings.push(ending);
+    }
+    let apart = endings[0].after.abs_diff(endings[1].after);
+    match endings[0].closed == endings[1].closed && apart < Duration::from_millis(2500) {
+        true => Ok(()),
+        false => Err(Stop::failed(format!("a bad tag: {}; a bad point: {}", endings[0], endings[1]))),
+    }
+}
