@@ -55,7 +55,7 @@ pub(crate) struct Arena {
 
 /// How an arena is made, and how the attacks follow one another.
 pub(crate) struct Scene {
-    row: &'static str,
+    row: String,
     at_once: usize,
     on_sockets: bool,
     pace: Duration,
@@ -65,10 +65,10 @@ pub(crate) struct Scene {
 
 impl Scene {
     /// In memory, in virtual time, and one attack after the other.
-    pub(crate) fn of(row: &'static str) -> Self {
+    pub(crate) fn of(row: &str) -> Self {
         let settings = |node: ServerBuilder| node.protocol(sink("bulk", 4));
         let (pace, rest) = (Duration::from_millis(250), Duration::from_secs(45));
-        Self { row, at_once: 1, on_sockets: false, pace, rest, settings }
+        Self { row: row.to_owned(), at_once: 1, on_sockets: false, pace, rest, settings }
     }
 
     /// So many attacks at once.
@@ -120,7 +120,7 @@ impl Scene {
                 arena.rest_until(&self, &before).await
             }))
         });
-        let row = self.row;
+        let row = &*self.row;
         assert_eq!(after, Some(before), "{row}: everything is where it was");
         assert!(used.bytes_current.abs() < SLACK, "{row}: the heap is where it was: {used:?}");
         arena.honest.iter().for_each(|honest| honest.assert_lives(row));

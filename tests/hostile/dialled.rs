@@ -59,7 +59,7 @@ fn assert_nobody(arena: &Arena, trap: &Trap, ending: &Ending, row: &str) {
 }
 
 #[test]
-fn bad_acks_end_the_dial_without_an_identity() {
+pub(crate) fn bad_acks_end_the_dial_without_an_identity() {
     Scene::of("H17").at_once(10).repeat(async |arena, number| {
         let mut trap = Trap::open(arena, number).await;
         let (dialled, mut script) = tokio::join!(arena.server.dial(trap.address.clone()), async {
@@ -99,7 +99,7 @@ fn bad_ack(identity: &model::Node, auth: Vec<u8>, number: usize) -> Vec<u8> {
 }
 
 #[test]
-fn a_node_that_never_acks_ends_the_dial_at_five_seconds() {
+pub(crate) fn a_node_that_never_acks_ends_the_dial_at_five_seconds() {
     Scene::of("H18").at_once(10).repeat(async |arena, number| {
         let mut trap = Trap::open(arena, number % 200).await;
         let since = Instant::now();

@@ -30,7 +30,7 @@ fn slow(node: ServerBuilder) -> ServerBuilder {
 }
 
 #[test]
-fn a_flood_at_a_slow_handler_is_held_back() {
+pub(crate) fn a_flood_at_a_slow_handler_is_held_back() {
     let data = noise(1, 50_000);
     let used = Scene::of("H60").settings(slow).at_once(TIMES).repeat(async |arena, _| {
         let mut script = arena.peer().await;
@@ -48,7 +48,7 @@ fn a_flood_at_a_slow_handler_is_held_back() {
 }
 
 #[test]
-fn peers_that_read_nothing_of_a_gibibyte_are_closed_at_twenty_seconds() {
+pub(crate) fn peers_that_read_nothing_of_a_gibibyte_are_closed_at_twenty_seconds() {
     const MESSAGES: usize = 20;
     let queue = |node: ServerBuilder| node.protocol(sink("bulk", 1).max_message_size(MIB).queue_bytes(4 * MIB));
     let (deaf, lagged) = (AtomicUsize::new(0), AtomicUsize::new(0));

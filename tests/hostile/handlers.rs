@@ -39,22 +39,22 @@ fn ends_with(row: &'static str, code: u64, data: &'static [u8], reason: u64) {
 }
 
 #[test]
-fn a_malformed_body_ends_that_peer_alone() {
+pub(crate) fn a_malformed_body_ends_that_peer_alone() {
     ends_with("H57", 0, b"\xb8\xff", 0x10);
 }
 
 #[test]
-fn a_handler_that_panics_ends_that_peer_alone() {
+pub(crate) fn a_handler_that_panics_ends_that_peer_alone() {
     ends_with("H58", 1, b"", 0x10);
 }
 
 #[test]
-fn a_handler_that_returns_leaves_no_sibling() {
+pub(crate) fn a_handler_that_returns_leaves_no_sibling() {
     ends_with("H59", 2, b"", 0x08);
 }
 
 #[test]
-fn answers_to_nothing_and_bad_counts_are_refused() {
+pub(crate) fn answers_to_nothing_and_bad_counts_are_refused() {
     let kv = |node: ServerBuilder| node.protocol(capmux_kv::Kv::new(capmux_kv::Settings::default()).0);
     // An answer whose body is no RLP, a count of 0, and one of u64::MAX.
     let bad: [(u64, &[u8]); 3] = [

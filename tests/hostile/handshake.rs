@@ -37,14 +37,14 @@ async fn assert_closes(script: &mut Script, expected: Duration, row: &str) -> En
 }
 
 #[test]
-fn silent_connections_are_closed_at_five_seconds() {
+pub(crate) fn silent_connections_are_closed_at_five_seconds() {
     Scene::of("H1").at_once(TIMES).repeat(async |arena, _| {
         assert_closes(&mut arena.stranger().await, LIMIT, "H1: 5 s").await;
     });
 }
 
 #[test]
-fn an_auth_at_a_byte_a_second_is_closed_at_five_seconds() {
+pub(crate) fn an_auth_at_a_byte_a_second_is_closed_at_five_seconds() {
     Scene::of("H2").at_once(TIMES).repeat(async |arena, _| {
         let mut script = arena.stranger().await;
         let (since, auth) = (Instant::now(), script.identity.auth(&own_key()).seal());
@@ -60,7 +60,7 @@ fn an_auth_at_a_byte_a_second_is_closed_at_five_seconds() {
 }
 
 #[test]
-fn auths_of_any_size_up_to_200_are_closed_at_once() {
+pub(crate) fn auths_of_any_size_up_to_200_are_closed_at_once() {
     Scene::of("H3").repeat(async |arena, number| {
         for size in (number % TIMES..=200).step_by(TIMES) {
             let message = [&(size as u16).to_be_bytes()[..], &noise(size as u64, size)].concat();
@@ -72,7 +72,7 @@ fn auths_of_any_size_up_to_200_are_closed_at_once() {
 }
 
 #[test]
-fn sizes_above_2048_are_closed_after_the_two_bytes() {
+pub(crate) fn sizes_above_2048_are_closed_after_the_two_bytes() {
     Scene::of("H4").at_once(TIMES).repeat(async |arena, number| {
         let size = 2049 + (65_535 - 2049) * (number % TIMES) / (TIMES - 1);
         let mut script = arena.stranger().await;
@@ -82,7 +82,7 @@ fn sizes_above_2048_are_closed_after_the_two_bytes() {
 }
 
 #[test]
-fn bad_points_are_closed_at_once() {
+pub(crate) fn bad_points_are_closed_at_once() {
     Scene::of("H5 H6").repeat(async |arena, number| {
         for point in bad_points(number as u8) {
             let mut script = arena.stranger().await;
@@ -105,7 +105,7 @@ pub(crate) fn bad_points(seed: u8) -> Vec<[u8; 65]> {
 }
 
 #[test]
-fn a_flipped_byte_is_closed_without_an_answer() {
+pub(crate) fn a_flipped_byte_is_closed_without_an_answer() {
     Scene::of("H8").at_once(TIMES).repeat(async |arena, number| {
         let mut script = arena.stranger().await;
         let mut auth = script.identity.auth(&own_key()).seal();
@@ -120,7 +120,7 @@ fn a_flipped_byte_is_closed_without_an_answer() {
 }
 
 #[test]
-fn a_bad_tag_is_closed_like_a_bad_point() {
+pub(crate) fn a_bad_tag_is_closed_like_a_bad_point() {
     Scene::of("H9").at_once(10).repeat(async |arena, number| {
         let mut script = arena.stranger().await;
         let mut auth = script.identity.auth(&own_key()).seal();
@@ -132,7 +132,7 @@ fn a_bad_tag_is_closed_like_a_bad_point() {
 }
 
 #[test]
-fn bodies_that_are_no_list_or_hold_no_keys_are_closed_without_an_ack() {
+pub(crate) fn bodies_that_are_no_list_or_hold_no_keys_are_closed_without_an_ack() {
     Scene::of("H10 H11").at_once(10).repeat(async |arena, number| {
         for body in bad_bodies(number) {
             let mut script = arena.stranger().await;
@@ -161,7 +161,7 @@ fn bad_bodies(number: usize) -> Vec<Vec<u8>> {
 }
 
 #[test]
-fn newer_versions_are_connected() {
+pub(crate) fn newer_versions_are_connected() {
     Scene::of("H12").at_once(10).repeat(async |arena, number| {
         let mut script = arena.stranger().await;
         let mut auth = script.identity.auth(&own_key());
@@ -190,7 +190,7 @@ async fn connect(arena: &Arena, mut script: Script, auth: Vec<u8>) {
 }
 
 #[test]
-fn an_auth_with_our_own_key_is_refused_as_what_it_is() {
+pub(crate) fn an_auth_with_our_own_key_is_refused_as_what_it_is() {
     Scene::of("H16").repeat(async |arena, _| {
         let mut events = arena.server.events();
         let mut script = arena.stranger().await;

@@ -34,7 +34,7 @@ async fn is_let_in(arena: &Arena, host: &str) -> bool {
 }
 
 #[test]
-fn the_same_address_again_is_closed_unread_for_thirty_seconds() {
+pub(crate) fn the_same_address_again_is_closed_unread_for_thirty_seconds() {
     Scene::of("H20").at_once(10).repeat(async |arena, number| {
         let (first, again) = match number % 2 {
             0 => (format!("8.8.{number}.8"), format!("8.8.{number}.8")),
@@ -53,7 +53,7 @@ fn the_same_address_again_is_closed_unread_for_thirty_seconds() {
 }
 
 #[test]
-fn of_two_dials_at_once_one_connection_survives() {
+pub(crate) fn of_two_dials_at_once_one_connection_survives() {
     Scene::of("H63").repeat(async |arena, number| {
         let network = arena.network();
         let latency = Duration::from_millis(1 + number as u64);
@@ -79,7 +79,7 @@ fn of_two_dials_at_once_one_connection_survives() {
 }
 
 #[test]
-fn with_all_inbound_places_taken_outbound_and_trusted_peers_connect() {
+pub(crate) fn with_all_inbound_places_taken_outbound_and_trusted_peers_connect() {
     // The honest peers, and one place more.
     let few = |node: capmux::ServerBuilder| node.protocol(sink("bulk", 4)).max_inbound(4).max_peers(8);
     Scene::of("H64").settings(few).repeat(async |arena, number| {
@@ -111,7 +111,7 @@ fn with_all_inbound_places_taken_outbound_and_trusted_peers_connect() {
 }
 
 #[test]
-fn persistent_peers_that_are_down_for_an_hour_come_back() {
+pub(crate) fn persistent_peers_that_are_down_for_an_hour_come_back() {
     let pace = Duration::from_secs(20);
     Scene::of("H67").at_once(TIMES).pace(pace).repeat(async |arena, number| {
         let host = arena.network().host(&format!("10.0.6.{number}"));
@@ -135,7 +135,7 @@ fn persistent_peers_that_are_down_for_an_hour_come_back() {
 }
 
 #[test]
-fn persistent_peers_that_refuse_are_left_alone_for_35_seconds() {
+pub(crate) fn persistent_peers_that_refuse_are_left_alone_for_35_seconds() {
     Scene::of("H68").at_once(TIMES).repeat(async |arena, number| {
         let mut trap = Trap::open(arena, number).await;
         arena.server.add_peer(trap.address.clone()).expect("there is room");
@@ -157,7 +157,7 @@ fn persistent_peers_that_refuse_are_left_alone_for_35_seconds() {
 }
 
 #[test]
-fn a_half_open_connection_is_noticed_within_35_seconds() {
+pub(crate) fn a_half_open_connection_is_noticed_within_35_seconds() {
     Scene::of("H69").repeat(async |arena, _| {
         let network = arena.network();
         let lost = "10.0.7.1";

@@ -32,7 +32,7 @@ fn source(number: usize) -> Source {
 }
 
 #[test]
-fn one_network_gets_ten_places_in_the_book() {
+pub(crate) fn one_network_gets_ten_places_in_the_book() {
     let _turn = together();
     for round in 0..TIMES {
         let mut book = AddressBook::new(10_000, [round as u8; 16]);
@@ -46,7 +46,7 @@ fn one_network_gets_ten_places_in_the_book() {
 }
 
 #[test]
-fn useless_addresses_from_a_public_source_are_not_dialled() {
+pub(crate) fn useless_addresses_from_a_public_source_are_not_dialled() {
     let _turn = together();
     let own = [9, 8, 7, 6].into();
     let mut book = AddressBook::new(1_000, [7; 16]);
@@ -103,7 +103,7 @@ async fn assert_dials(server: &Server, wanted: &Server, row: &str) {
 }
 
 #[test]
-fn persistent_nodes_and_bootnodes_are_dialled_whatever_the_book_holds() {
+pub(crate) fn persistent_nodes_and_bootnodes_are_dialled_whatever_the_book_holds() {
     let _turn = together();
     for round in 0..TIMES {
         runtime(true).block_on(async {
@@ -119,7 +119,7 @@ fn persistent_nodes_and_bootnodes_are_dialled_whatever_the_book_holds() {
 }
 
 #[test]
-fn an_attacker_who_comes_by_himself_keeps_no_node_from_its_bootnodes() {
+pub(crate) fn an_attacker_who_comes_by_himself_keeps_no_node_from_its_bootnodes() {
     let _turn = together();
     for round in 0..TIMES {
         runtime(true).block_on(async {
@@ -134,7 +134,7 @@ fn an_attacker_who_comes_by_himself_keeps_no_node_from_its_bootnodes() {
 }
 
 #[test]
-fn key_files_that_are_open_or_corrupt_are_errors_and_stay_as_they_are() {
+pub(crate) fn key_files_that_are_open_or_corrupt_are_errors_and_stay_as_they_are() {
     use std::os::unix::fs::PermissionsExt;
     let _turn = together();
     let folder = tempfile::tempdir().unwrap();
@@ -160,7 +160,7 @@ fn key_files_that_are_open_or_corrupt_are_errors_and_stay_as_they_are() {
 }
 
 #[test]
-fn hostile_client_ids_are_escaped_and_cut_wherever_they_are_shown() {
+pub(crate) fn hostile_client_ids_are_escaped_and_cut_wherever_they_are_shown() {
     Scene::of("H81").at_once(10).repeat(async |arena, number| {
         let visit = Visit::new(arena.node.clone());
         let mut client = b"a\nb\x1b[31mc\xe2\x80\xaed\xff\xc3".to_vec();
@@ -185,7 +185,7 @@ fn hostile_client_ids_are_escaped_and_cut_wherever_they_are_shown() {
 }
 
 #[test]
-fn no_value_shows_its_secrets() {
+pub(crate) fn no_value_shows_its_secrets() {
     let _turn = together();
     for number in 0..TIMES {
         let (key, ephemeral) = (NodeKey::random(), NodeKey::random());

@@ -41,7 +41,7 @@ fn refusal(message: &[u8], row: &str) -> Duration {
 }
 
 #[test]
-fn a_refusal_costs_one_multiplication_at_the_most() {
+pub(crate) fn a_refusal_costs_one_multiplication_at_the_most() {
     let _turn = alone();
     let own = Node::new(OWN_KEY);
     let other = Node::new(1).public_key();

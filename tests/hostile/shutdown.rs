@@ -44,7 +44,7 @@ async fn shut_down_under_load(round: u64) {
 }
 
 #[test]
-fn fifty_shutdowns_under_load_leave_no_task() {
+pub(crate) fn fifty_shutdowns_under_load_leave_no_task() {
     let _turn = together();
     runtime(true).block_on(async {
         for round in 0..TIMES as u64 {
@@ -56,7 +56,7 @@ fn fifty_shutdowns_under_load_leave_no_task() {
 }
 
 #[test]
-fn fifty_shutdowns_with_open_sockets_leave_no_descriptor() {
+pub(crate) fn fifty_shutdowns_with_open_sockets_leave_no_descriptor() {
     let _turn = alone();
     runtime(false).block_on(async {
         let mut before = None;

@@ -14,7 +14,7 @@ use crate::support::{dial, echo, listening, soon, start};
 const LONG: Duration = Duration::from_secs(60);
 
 #[test]
-fn streams_that_end_anywhere_release_their_descriptors() {
+pub(crate) fn streams_that_end_anywhere_release_their_descriptors() {
     Scene::of("H30").on_sockets().at_once(5).repeat(async |arena, number| {
         let mut script = arena.peer().await;
         let stream: Vec<u8> =
@@ -33,7 +33,7 @@ fn streams_that_end_anywhere_release_their_descriptors() {
 }
 
 #[test]
-fn strangers_that_hang_up_or_talk_nonsense_release_their_descriptors() {
+pub(crate) fn strangers_that_hang_up_or_talk_nonsense_release_their_descriptors() {
     Scene::of("H1 H3 H5 H10").on_sockets().at_once(10).repeat(async |arena, number| {
         let mut script = arena.stranger().await;
         match number % 4 {
@@ -48,7 +48,7 @@ fn strangers_that_hang_up_or_talk_nonsense_release_their_descriptors() {
 }
 
 #[test]
-fn the_cases_of_the_suite_release_their_descriptors() {
+pub(crate) fn the_cases_of_the_suite_release_their_descriptors() {
     // What waits for a limit of the server is run in virtual time.
     let quick = |name: &str| ["rlpx/auth/point-off-curve", "rlpx/auth/honest", "p2p/disconnect/closes"].contains(&name);
     let cases: Vec<_> = cases().into_iter().filter(|case| quick(case.name)).collect();
@@ -60,7 +60,7 @@ fn the_cases_of_the_suite_release_their_descriptors() {
 }
 
 #[test]
-fn of_silent_sockets_fifty_have_descriptors() {
+pub(crate) fn of_silent_sockets_fifty_have_descriptors() {
     let _turn = alone();
     let runtime = runtime(false);
     runtime.block_on(async {

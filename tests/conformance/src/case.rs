@@ -69,8 +69,8 @@ impl fmt::Display for Level {
     }
 }
 
-/// A case from its fields. `run` is the name of an `async fn(&Visit) -> Result<(), Stop>`; the suite dials and ten seconds
-/// are enough unless other fields follow it.
+/// A case from its fields. `run` is the name of an `async fn(&Visit) -> Result<(), Stop>`; the suite dials, and twenty
+/// seconds are enough even on a busy machine, unless other fields follow it.
 macro_rules! case {
     (
         $name:expr, $level:ident, $section:expr, [$($row:literal),*],
@@ -87,7 +87,7 @@ macro_rules! case {
                 rows: &[$($row),*],
                 does: $does,
                 expects: $expects,
-                deadline: std::time::Duration::from_secs(10),
+                deadline: std::time::Duration::from_secs(20),
                 alone: false,
                 run: |visit| Box::pin($run(visit)),
             }

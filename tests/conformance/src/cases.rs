@@ -3,14 +3,23 @@
 mod ack;
 mod auth;
 mod base;
+mod capabilities;
+mod disconnect;
+mod dispatch;
 mod frame;
-mod steps;
 mod handshake;
+mod hello;
+mod refused;
+mod snappy;
+mod steps;
 mod vectors;
 
 use crate::case::Case;
 
 /// Every case, in the order in which reports have them.
 pub fn cases() -> Vec<Case> {
-    [auth::cases(), ack::cases(), vectors::cases(), frame::cases(), base::cases()].concat()
+    let rlpx = [auth::cases(), ack::cases(), vectors::cases(), frame::cases(), snappy::cases()].concat();
+    let hello = [hello::cases(), refused::cases(), capabilities::cases()].concat();
+    let messages = [base::cases(), disconnect::cases(), dispatch::cases()].concat();
+    [rlpx, hello, messages].concat()
 }

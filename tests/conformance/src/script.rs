@@ -36,6 +36,8 @@ pub struct Script {
     pub hello: Option<RawHello>,
     /// The reason of the node's last Disconnect, if it sent one: `None` inside when it names none.
     pub disconnect: Option<Option<u64>>,
+    /// The data of that Disconnect as it stood in the frame.
+    pub disconnect_data: Option<Vec<u8>>,
     stream: Stream,
     connection: Option<Connection>,
     is_compressed: bool,
@@ -68,6 +70,7 @@ impl Script {
             identity,
             hello: None,
             disconnect: None,
+            disconnect_data: None,
             stream: stream.into(),
             connection: None,
             is_compressed: false,
@@ -129,6 +132,12 @@ impl Script {
             self.write(piece).await;
             sleep(BETWEEN).await;
         }
+    }
+
+    /// Sends bytes as they are without reading, as far as the node takes them, and says whether it took all by then.
+    pub async fn send_without_reading(&mut self, what: &str, bytes: &[u8], until: Instant) -> bool {
+        self.transcript.sent(what, bytes);
+        matches!(timeout_at(until, self.stream.write_all(bytes)).await, Ok(Ok(())))
     }
 
     /// Sends a frame with this content, sealed as it should be.
@@ -306,7 +315,11 @@ impl Script {
             }
         };
         let data = content[id_length.min(content.len())..].to_vec();
-        let data = match (self.is_compressed, snap::raw::Decoder::new().decompress_vec(&data)) {
+        if id == 1 {
+            self.disconnect_data = Some(data.clone());
+        }
+        // Hello never is.
+        let data = match (self.is_compressed && id != 0, snap::raw::Decoder::new().decompress_vec(&data)) {
             (false, _) => data,
             (true, Ok(uncompressed)) => uncompressed,
             // Some nodes never compress it.

@@ -242,7 +242,7 @@ fn streams() -> Vec<Case> {
             FRAMING,
             ["H29"],
             "sends 30 Pings in one segment",
-            "answers each with a Pong",
+            "answers with a Pong or several, and goes on",
             joined
         ),
         case!(
@@ -414,10 +414,10 @@ async fn joined(visit: &Visit) -> Result<(), Stop> {
     let mut script = session(visit).await?;
     let frames: Vec<_> = (0..30).flat_map(|_| script.egress().seal(PING)).collect();
     script.send_raw("30 frames with Pings", &frames).await;
-    for number in 1..=30 {
-        script.expect(3, CLOSED).await.map_err(|stop| stop.within(format!("Pong {number} of 30")))?;
-    }
-    Ok(())
+    script.expect(3, CLOSED).await?;
+    // A node may answer several Pings with one Pong.
+    while script.receive(QUIET).await? != Incoming::Nothing {}
+    script.ping().await
 }
 
 async fn thousand_joined(visit: &Visit) -> Result<(), Stop> {
