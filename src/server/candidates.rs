@@ -20,7 +20,7 @@ use crate::node::NodeAddr;
 /// How long it takes at least, and at most, until the book is looked at again.
 const PAUSES: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(10);
 
-/// How long a node has no peer, though it knows nodes, until it dials bootnodes.
+/// How long a node has no peer of its own choice, though it knows nodes, until it dials bootnodes.
 const GRACE: Duration = Duration::from_secs(20);
 
 /// How long the stream of candidates is left alone after one that was of no use: it may never end, and have no others.
@@ -58,7 +58,7 @@ pub(super) struct Candidates {
     /// When the book is looked at next, and how long after that again.
     next: Instant,
     pause: Duration,
-    /// Since when there is no peer.
+    /// Since when there is no peer that this node has dialled. Those that came by themselves may all be one attacker's.
     alone_since: Option<Instant>,
     next_feeler: Instant,
     next_rotation: Instant,
@@ -126,7 +126,7 @@ impl Candidates {
         if !shared.keeps_book {
             return None;
         }
-        let (now, is_alone) = (Instant::now(), shared.peers.is_empty());
+        let (now, is_alone) = (Instant::now(), !shared.peers.has_outbound());
         self.alone_since = is_alone.then(|| self.alone_since.unwrap_or(now));
         self.feel(shared, now);
         self.rotate(shared, now);

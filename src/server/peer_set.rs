@@ -180,8 +180,9 @@ impl PeerSet {
         members.max_by_key(|member| member.order).map(|member| member.peer.clone())
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.lock().peers.is_empty()
+    /// Whether there is a peer that this node has dialled.
+    pub(super) fn has_outbound(&self) -> bool {
+        self.lock().peers.values().any(|member| member.peer.direction() == Direction::Outbound)
     }
 
     pub(super) fn all(&self) -> Vec<Peer> {

@@ -99,7 +99,7 @@ pub(super) static NODE: &[Setting<Plan>] = &[
         "peers.bootnodes",
         default("[]"),
         Restart,
-        "Nodes to ask for others: they are dialled while there is no peer, and what they tell needs pex.enabled.",
+        "Nodes to ask for others: dialled while no peer is there that was dialled; what they tell needs pex.enabled.",
         Enodes(MOST_NODES, |plan, nodes| plan.bootnodes = nodes),
     ),
     row(

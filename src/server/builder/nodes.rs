@@ -188,9 +188,10 @@ impl ServerBuilder {
         self
     }
 
-    /// Adds nodes to ask for others: while there is no peer they are dialled, at once if the
-    /// [address book](Self::address_book) knows nobody else, and otherwise after 20 s. They are not put into the book,
-    /// and asking them is for a protocol, such as that of the crate `capmux-pex`.
+    /// Adds nodes to ask for others: while this node has dialled no peer that is there, they are dialled, at once if the
+    /// [address book](Self::address_book) knows nobody else, and otherwise after 20 s. Peers that came by themselves do
+    /// not count: they may all be one attacker's. Bootnodes are not put into the book, and asking them is for a
+    /// protocol, such as that of the crate `capmux-pex`.
     pub fn bootnodes<N: Into<NodeAddr>>(mut self, nodes: impl IntoIterator<Item = N>) -> Self {
         self.nodes.bootnodes.extend(nodes.into_iter().map(Into::into));
         self

@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
-use capmux::{Enode, connect_tcp};
+use capmux::{Enode, Transport};
 
 use crate::ending::Ending;
 use crate::hello::RawHello;
 use crate::model;
 use crate::outcome::Stop;
 use crate::script::{Incoming, Script};
+use crate::stream::Dialler;
 use crate::transcript::Transcript;
 
 /// How long the dial, the ack and the Hello may take, each.
@@ -21,6 +22,7 @@ pub struct Node {
     pub enode: Enode,
     /// What it says of itself.
     pub hello: RawHello,
+    dialler: Dialler,
 }
 
 /// Why there is nothing to test.
@@ -62,8 +64,26 @@ impl Node {
     /// # Errors
     /// Why there is nothing to test.
     pub async fn probe(enode: &Enode) -> Result<Self, ProbeError> {
+        Self::probe_with(Dialler::default(), enode).await
+    }
+
+    /// [`Node::probe`] over another transport than TCP, which all cases with the node use then.
+    ///
+    /// # Errors
+    /// Why there is nothing to test.
+    pub async fn probe_over(transport: impl Transport, enode: &Enode) -> Result<Self, ProbeError> {
+        Self::probe_with(Dialler::new(transport), enode).await
+    }
+
+    /// The same node, dialled over this transport from now on.
+    #[must_use]
+    pub fn over(&self, transport: impl Transport) -> Self {
+        Self { dialler: Dialler::new(transport), ..self.clone() }
+    }
+
+    async fn probe_with(dialler: Dialler, enode: &Enode) -> Result<Self, ProbeError> {
         let address = format!("{}:{}", enode.host, enode.tcp_port);
-        let mut script = match open(enode, Transcript::default()).await {
+        let mut script = match open(&dialler, enode, Transcript::default()).await {
             Ok(script) => script,
             Err(error) => return Err(ProbeError::Unreachable { address, error }),
         };
@@ -72,7 +92,7 @@ impl Node {
         }
         let own = RawHello::new(&script.identity.public_key(), Vec::new());
         match greet(&mut script, &own).await {
-            Ok(hello) => Ok(Self { enode: enode.clone(), hello }),
+            Ok(hello) => Ok(Self { enode: enode.clone(), hello, dialler }),
             Err(seen) => Err(ProbeError::Hello { address, seen: seen.to_string() }),
         }
     }
@@ -82,12 +102,17 @@ impl Node {
         RawHello::new(id, self.hello.capabilities.clone())
     }
 
+    /// A connection with a key of its own.
+    pub(crate) async fn open(&self, transcript: Transcript) -> Result<Script, String> {
+        open(&self.dialler, &self.enode, transcript).await
+    }
+
     /// Whether it is there: it answers an honest Hello and a Ping, or says Disconnect.
     ///
     /// # Errors
     /// What went wrong.
     pub async fn is_alive(&self) -> Result<(), String> {
-        let mut script = open(&self.enode, Transcript::default()).await?;
+        let mut script = self.open(Transcript::default()).await?;
         handshake(&self.enode, &mut script).await?;
         let own = self.mirror(&script.identity.public_key());
         let answered = match greet(&mut script, &own).await {
@@ -106,10 +131,9 @@ impl Node {
     }
 }
 
-/// A TCP connection with a key of its own.
-pub(crate) async fn open(enode: &Enode, transcript: Transcript) -> Result<Script, String> {
+async fn open(dialler: &Dialler, enode: &Enode, transcript: Transcript) -> Result<Script, String> {
     let identity = model::Node::random().map_err(|error| format!("no random numbers: {error}"))?;
-    let stream = connect_tcp(enode, STEP).await.map_err(|error| error.to_string())?;
+    let stream = dialler.dial(enode, STEP).await.map_err(|error| error.to_string())?;
     Ok(Script::new(stream, identity, transcript))
 }
 

@@ -7,7 +7,6 @@ use std::time::Duration;
 use bytes::{Buf, BytesMut};
 use rlp::Rlp;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
 use crate::ending::{Closed, Ending};
@@ -15,6 +14,7 @@ use crate::hello::RawHello;
 use crate::model::frames::{Connection, HEADER, Half, MAC};
 use crate::model::{self, Broken};
 use crate::outcome::Stop;
+use crate::stream::Stream;
 use crate::transcript::Transcript;
 
 /// How long a write may make no end. The node may stop reading.
@@ -36,7 +36,7 @@ pub struct Script {
     pub disconnect: Option<Option<u64>>,
     /// The data of that Disconnect as it stood in the frame.
     pub disconnect_data: Option<Vec<u8>>,
-    stream: TcpStream,
+    stream: Stream,
     connection: Option<Connection>,
     is_compressed: bool,
     answers_pings: bool,
@@ -63,13 +63,13 @@ pub enum Incoming {
 
 impl Script {
     /// A connection over this stream, before the encryption handshake.
-    pub fn new(stream: TcpStream, identity: model::Node, transcript: Transcript) -> Self {
+    pub fn new(stream: impl Into<Stream>, identity: model::Node, transcript: Transcript) -> Self {
         Self {
             identity,
             hello: None,
             disconnect: None,
             disconnect_data: None,
-            stream,
+            stream: stream.into(),
             connection: None,
             is_compressed: false,
             answers_pings: true,
@@ -165,7 +165,7 @@ impl Script {
     /// Closes the connection with a reset.
     pub fn reset(self) {
         self.transcript.sent("a reset", &[]);
-        let _ = self.stream.set_zero_linger();
+        self.stream.reset();
     }
 
     /// Reads `count` bytes as they are.
@@ -347,7 +347,7 @@ impl Script {
     /// Writes and reads at once: a node that waits to be read would never read.
     async fn write(&mut self, mut bytes: &[u8]) {
         let deadline = Instant::now() + WRITE;
-        let (mut reader, mut writer) = self.stream.split();
+        let (mut reader, mut writer) = tokio::io::split(&mut self.stream);
         while !bytes.is_empty() {
             tokio::select! {
                 read = reader.read_buf(&mut self.buffer), if self.closed.is_none() => match read {

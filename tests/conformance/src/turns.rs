@@ -52,9 +52,16 @@ impl Turns {
         let (alone, mut together): (Vec<_>, Vec<_>) = cases.into_iter().partition(|(_, case)| case.alone);
         // Those that take long run beside all others.
         together.sort_by_key(|(_, case)| Reverse(case.deadline));
-        let (alone, together) = (alone.into(), together.into());
         let running = JoinSet::new();
-        let mut turns = Self { node, listener, jobs, together, alone, running, announced: announced.len() };
+        let mut turns = Self {
+            node,
+            listener,
+            jobs,
+            together: together.into(),
+            alone: alone.into(),
+            running,
+            announced: announced.len(),
+        };
         turns.announce(announced);
         turns
     }

@@ -45,12 +45,12 @@ impl Visit {
         dialled.ok_or_else(|| Stop::skipped("the suite does not listen, or nothing tells the node to dial"))
     }
 
-    /// A TCP connection.
+    /// A connection, over TCP unless the node was probed over something else.
     ///
     /// # Errors
     /// [`Stop::Unclear`] when there is none.
     pub async fn open(&self) -> Result<Script, Stop> {
-        let opened = node::open(&self.node.enode, self.transcript.clone()).await;
+        let opened = self.node.open(self.transcript.clone()).await;
         opened.map_err(|error| Stop::unclear(format!("no connection: {error}")))
     }
 
