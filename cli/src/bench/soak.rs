@@ -257,6 +257,7 @@ fn count(counter: &AtomicU64) {
 /// Shuts a node down in order, and notes how long that takes.
 async fn shut_down(server: &Server, churn: &Churn, ledger: &Ledger) {
     let start = Instant::now();
+    ledger.leaving(server.id());
     if timeout(SHUTDOWN, server.shutdown()).await.is_err() {
         ledger.error(format!("a shutdown took more than {SHUTDOWN:?}"));
     }

@@ -33,9 +33,9 @@ pub(super) struct End {
     has_read_all: AtomicBool,
     is_over: AtomicBool,
     was_dropped: AtomicBool,
-    /// How long it took from the moment at which nothing more was accepted to the end.
-    farewell: OnceLock<Duration>,
-    over_since: OnceLock<Instant>,
+    /// When it began to end, as far as is known, and when it was seen to have ended, which is later than it did.
+    began: OnceLock<Instant>,
+    ended: OnceLock<Instant>,
 }
 
 /// What may go wrong with a connection and is no fault of the library's.
@@ -56,7 +56,7 @@ pub(super) struct Over {
     pub(super) is_orderly: bool,
     /// What was not written.
     pub(super) unsent: u64,
-    /// From the moment at which nothing more was accepted.
+    /// How long that took.
     pub(super) farewell: Duration,
     /// It has read the goodbye of an end that writes everything first.
     pub(super) has_read_goodbye: bool,
@@ -79,8 +79,8 @@ impl End {
             has_read_all: AtomicBool::new(false),
             is_over: AtomicBool::new(false),
             was_dropped: AtomicBool::new(false),
-            farewell: OnceLock::new(),
-            over_since: OnceLock::new(),
+            began: OnceLock::new(),
+            ended: OnceLock::new(),
         }
     }
 
@@ -129,6 +129,7 @@ impl End {
 
     /// The handler is gone: nothing more is noted as received.
     pub(super) fn close(&self) {
+        self.began.get_or_init(Instant::now);
         self.is_over.store(true, Ordering::Release);
     }
 
@@ -139,22 +140,31 @@ impl End {
         }
     }
 
-    /// Takes note of how long it took from the moment at which nothing more was accepted to the end.
-    pub(super) fn said_goodbye(&self, took: Duration) {
-        // It is told once.
-        let _ = self.farewell.set(took);
+    /// Its node, if it is this one, is about to be shut down.
+    pub(super) fn leaving(&self, own: NodeId) {
+        if self.own == own {
+            self.began.get_or_init(Instant::now);
+        }
+    }
+
+    /// The connection has ended.
+    pub(super) fn ended(&self) {
+        self.ended.get_or_init(Instant::now);
+    }
+
+    fn farewell(&self) -> Option<Duration> {
+        Some(self.ended.get()?.duration_since(*self.began.get()?))
     }
 
     /// For how long it is known to be over.
     pub(super) fn over_for(&self) -> Option<Duration> {
-        self.over_since.get().map(Instant::elapsed)
+        self.ended.get().map(Instant::elapsed)
     }
 
     /// How it is over, if it is; what should not have ended it is an error.
     pub(super) fn over(&self, error: &mut impl FnMut(String)) -> Option<Over> {
         let ending = self.ending()?;
-        let farewell = *self.farewell.get()?;
-        self.over_since.get_or_init(Instant::now);
+        let farewell = self.farewell()?;
         if !self.conduct.allows(&ending) {
             error(format!("a connection ended that should not have: {ending}"));
         }
@@ -176,7 +186,7 @@ impl End {
     /// What is to be known of it where something is lost.
     pub(super) fn story(&self) -> String {
         let Some(ending) = self.ending() else { return "that has not ended".to_owned() };
-        let took = self.farewell.get().copied().unwrap_or_default();
+        let took = self.farewell().unwrap_or_default();
         format!("that ended in {took:?} with {} unsent ({ending})", ending.unsent())
     }
 

@@ -115,6 +115,11 @@ impl Ledger {
         opposite.is_some_and(|opposite| end.learn(other) && opposite.learn(end.id))
     }
 
+    /// Takes note that this node is about to be shut down in order.
+    pub(super) fn leaving(&self, own: NodeId) {
+        self.lock().ends.values().for_each(|end| end.leaving(own));
+    }
+
     /// Takes note that this node is about to be dropped, which is no orderly end.
     pub(super) fn dropping(&self, own: NodeId) {
         self.lock().ends.values().for_each(|end| end.dropping(own));

@@ -10,7 +10,7 @@ use capmux::{
 };
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{sleep, timeout};
 
 use super::end::{End, STREAMS};
 use super::ledger::Ledger;
@@ -84,7 +84,11 @@ impl Drop for Open {
 async fn run(mut work: Work, peer: Peer, channel: Channel) -> Result<(), BoxError> {
     let _open = Open(work.end.clone());
     let (sender, mut receiver) = channel.split();
-    tokio::spawn(time_goodbye(work.end.clone(), peer, sender.clone()));
+    let end = work.end.clone();
+    tokio::spawn(async move {
+        peer.closed().await;
+        end.ended();
+    });
     let mut senders = JoinSet::new();
     for stream in 0..STREAMS {
         let sending = Sending {
@@ -106,16 +110,6 @@ async fn run(mut work: Work, peer: Peer, channel: Channel) -> Result<(), BoxErro
     // What waits for a receipt is told soon; the library cancels who stays too long.
     while senders.join_next().await.is_some() {}
     Ok(())
-}
-
-/// Measures how long a connection takes to end.
-async fn time_goodbye(end: Arc<End>, peer: Peer, sender: ChannelSender) {
-    sender.closed().await;
-    let start = Instant::now();
-    // What is left to be written is not held.
-    drop(sender);
-    peer.closed().await;
-    end.said_goodbye(start.elapsed());
 }
 
 impl Work {
