@@ -229,6 +229,10 @@ impl Scene {
         }
         around.shutdown().await;
         node.end().await;
+        let deadline = Instant::now() + PATIENCE;
+        while !world.setup.ledger.are_all_over() && Instant::now() < deadline {
+            sleep(Duration::from_millis(10)).await;
+        }
         world.setup.ledger.finish();
         let (setup, churn) = (world.setup.clone(), world.churn.clone());
         Facts { setup, churn, mishaps, garbage: garbage.load(Ordering::Relaxed) }
@@ -253,10 +257,10 @@ fn count(counter: &AtomicU64) {
 /// Shuts a node down in order, and notes how long that takes.
 async fn shut_down(server: &Server, churn: &Churn, ledger: &Ledger) {
     let start = Instant::now();
+    ledger.leaving(server.id());
     if timeout(SHUTDOWN, server.shutdown()).await.is_err() {
         ledger.error(format!("a shutdown took more than {SHUTDOWN:?}"));
     }
-    ledger.shut_down(server.id(), start.elapsed());
     let took = u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX);
     churn.longest_shutdown_us.fetch_max(took, Ordering::Relaxed);
 }

@@ -12,6 +12,11 @@ use super::sequence::Received;
 /// How many streams each end of a connection sends.
 pub(super) const STREAMS: usize = 3;
 
+/// The library gives a second for what was accepted to be written, and two for the other end to close. What is less by
+/// so much that no busy machine has measured it wrongly is too short.
+const DRAIN: Duration = Duration::from_millis(700);
+const GRACE: Duration = Duration::from_millis(1500);
+
 /// One end of a connection, written to by its handler and its senders.
 #[derive(Debug)]
 pub(super) struct End {
@@ -28,8 +33,9 @@ pub(super) struct End {
     has_read_all: AtomicBool,
     is_over: AtomicBool,
     was_dropped: AtomicBool,
-    was_quick: AtomicBool,
-    over_since: OnceLock<Instant>,
+    /// When it began to end, as far as is known, and when it was seen to have ended, which is later than it did.
+    began: OnceLock<Instant>,
+    ended: OnceLock<Instant>,
 }
 
 /// What may go wrong with a connection and is no fault of the library's.
@@ -46,9 +52,13 @@ pub(super) struct Conduct {
 /// How an end is over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Over {
-    /// It drained what was accepted, and nothing was left, or it had not given it the time.
-    pub(super) has_drained: bool,
-    /// It has read the goodbye of an end that drains first.
+    /// It was ended in order, so that what was accepted is written first.
+    pub(super) is_orderly: bool,
+    /// What was not written.
+    pub(super) unsent: u64,
+    /// How long that took.
+    pub(super) farewell: Duration,
+    /// It has read the goodbye of an end that writes everything first.
     pub(super) has_read_goodbye: bool,
     /// It was ended by its own node.
     pub(super) is_local: bool,
@@ -69,8 +79,8 @@ impl End {
             has_read_all: AtomicBool::new(false),
             is_over: AtomicBool::new(false),
             was_dropped: AtomicBool::new(false),
-            was_quick: AtomicBool::new(false),
-            over_since: OnceLock::new(),
+            began: OnceLock::new(),
+            ended: OnceLock::new(),
         }
     }
 
@@ -119,6 +129,7 @@ impl End {
 
     /// The handler is gone: nothing more is noted as received.
     pub(super) fn close(&self) {
+        self.began.get_or_init(Instant::now);
         self.is_over.store(true, Ordering::Release);
     }
 
@@ -129,34 +140,54 @@ impl End {
         }
     }
 
-    /// Its node, if it is this one, has been shut down in less time than what is accepted may take.
-    pub(super) fn quickly_shut_down(&self, own: NodeId) {
+    /// Its node, if it is this one, is about to be shut down.
+    pub(super) fn leaving(&self, own: NodeId) {
         if self.own == own {
-            self.was_quick.store(true, Ordering::Relaxed);
+            self.began.get_or_init(Instant::now);
         }
+    }
+
+    /// The connection has ended.
+    pub(super) fn ended(&self) {
+        self.ended.get_or_init(Instant::now);
+    }
+
+    fn farewell(&self) -> Option<Duration> {
+        Some(self.ended.get()?.duration_since(*self.began.get()?))
     }
 
     /// For how long it is known to be over.
     pub(super) fn over_for(&self) -> Option<Duration> {
-        self.over_since.get().map(Instant::elapsed)
+        self.ended.get().map(Instant::elapsed)
     }
 
     /// How it is over, if it is; what should not have ended it is an error.
     pub(super) fn over(&self, error: &mut impl FnMut(String)) -> Option<Over> {
-        let ending = self.is_over.load(Ordering::Acquire).then(|| self.peer.as_ref()?.ending()).flatten()?;
-        self.over_since.get_or_init(Instant::now);
+        let ending = self.ending()?;
+        let farewell = self.farewell()?;
         if !self.conduct.allows(&ending) {
             error(format!("a connection ended that should not have: {ending}"));
         }
         let was_dropped = self.was_dropped.load(Ordering::Relaxed);
         Some(Over {
-            has_drained: is_orderly(ending.error())
-                && (ending.unsent() == 0 || self.was_quick.load(Ordering::Relaxed))
-                && !was_dropped,
+            is_orderly: is_orderly(ending.error()) && !was_dropped,
+            unsent: ending.unsent(),
+            farewell,
             has_read_goodbye: ending.reason() == Some(DisconnectReason::ClientQuitting) && ending.by() == Party::Remote,
             is_local: ending.by() == Party::Local || was_dropped,
             has_read_all: self.has_read_all.load(Ordering::Relaxed),
         })
+    }
+
+    fn ending(&self) -> Option<Ending> {
+        self.is_over.load(Ordering::Acquire).then(|| self.peer.as_ref()?.ending()).flatten()
+    }
+
+    /// What is to be known of it where something is lost.
+    pub(super) fn story(&self) -> String {
+        let Some(ending) = self.ending() else { return "that has not ended".to_owned() };
+        let took = self.farewell().unwrap_or_default();
+        format!("that ended in {took:?} with {} unsent ({ending})", ending.unsent())
     }
 
     fn lock(&self) -> MutexGuard<'_, [Received; STREAMS]> {
@@ -166,9 +197,13 @@ impl End {
 
 impl Over {
     /// Whether the end `at` had to have everything that this one has accepted.
+    ///
+    /// An end that goes in order has a second for what it has accepted, and then gives the other end two to close. One
+    /// that reads nothing for so long may lose what is on its way.
     pub(super) fn promises(&self, conduct: Conduct, at: &Self) -> bool {
-        let has_stayed = !at.is_local && !conduct.is_faulty && !conduct.is_read_slowly;
-        self.has_drained && at.has_read_all && (at.has_read_goodbye || has_stayed)
+        let has_stayed = !at.is_local && !conduct.is_faulty && !conduct.is_read_slowly && self.farewell < GRACE;
+        let has_drained = self.unsent == 0 || self.farewell < DRAIN;
+        self.is_orderly && has_drained && at.has_read_all && (at.has_read_goodbye || has_stayed)
     }
 }
 

@@ -17,9 +17,6 @@ use super::sequence::{Faults, Label};
 /// How many errors are reported one by one.
 const SHOWN_ERRORS: usize = 20;
 
-/// So long may what is accepted take to be written in a shutdown. What is left sooner is lost.
-const DRAIN: Duration = Duration::from_secs(1);
-
 /// How long an end waits to be told of the other, once it is over.
 const LONELY: Duration = Duration::from_secs(10);
 
@@ -118,16 +115,14 @@ impl Ledger {
         opposite.is_some_and(|opposite| end.learn(other) && opposite.learn(end.id))
     }
 
+    /// Takes note that this node is about to be shut down in order.
+    pub(super) fn leaving(&self, own: NodeId) {
+        self.lock().ends.values().for_each(|end| end.leaving(own));
+    }
+
     /// Takes note that this node is about to be dropped, which is no orderly end.
     pub(super) fn dropping(&self, own: NodeId) {
         self.lock().ends.values().for_each(|end| end.dropping(own));
-    }
-
-    /// Takes note that this node has been shut down in order, and how long that took.
-    pub(super) fn shut_down(&self, own: NodeId, took: Duration) {
-        if took < DRAIN {
-            self.lock().ends.values().for_each(|end| end.quickly_shut_down(own));
-        }
     }
 
     pub(super) fn error(&self, error: String) {
@@ -137,6 +132,11 @@ impl Ledger {
     /// Judges the connections that are over at both ends.
     pub(super) fn sweep(&self) {
         self.judge(|end| end.over_for().is_some_and(|time| time > LONELY));
+    }
+
+    /// Whether every connection has ended.
+    pub(super) fn are_all_over(&self) -> bool {
+        self.lock().ends.values().all(|end| end.over(&mut |_| ()).is_some())
     }
 
     /// Judges what is left, when every node is gone.
@@ -163,7 +163,10 @@ impl Ledger {
             };
             for from in &pair {
                 let to = pair.iter().find(|to| to.id != from.id);
-                state.judged.judge(from, &over[&from.id], to.map(|to| (&**to, &over[&to.id])));
+                let lost = state.judged.judge(from, &over[&from.id], to.map(|to| (&**to, &over[&to.id])));
+                if let Some(to) = to.filter(|_| lost > 0) {
+                    state.error(format!("{lost} messages lost from an end {} to one {}", from.story(), to.story()));
+                }
                 state.ends.remove(&from.id);
                 from.over(&mut |error| state.error(error));
             }
@@ -208,8 +211,9 @@ impl State {
 }
 
 impl Counts {
-    /// Adds what was sent in one direction.
-    fn judge(&mut self, from: &End, over: &Over, to: Option<(&End, &Over)>) {
+    /// Adds what was sent in one direction, and returns how much of that was lost at its end.
+    fn judge(&mut self, from: &End, over: &Over, to: Option<(&End, &Over)>) -> u64 {
+        let mut lost = 0;
         let is_promised = to.is_some_and(|(_, at)| over.promises(from.conduct(), at));
         for stream in 0..STREAMS {
             let accepted = from.sent(stream);
@@ -219,11 +223,13 @@ impl Counts {
             let missing = accepted.saturating_sub(received.reached());
             if is_promised {
                 self.promised += accepted;
-                self.faults.lost += missing;
+                lost += missing;
             } else {
                 self.missing += missing;
             }
         }
+        self.faults.lost += lost;
+        lost
     }
 }
 
@@ -233,9 +239,16 @@ mod tests {
 
     use super::*;
 
-    const GOODBYE: Over = Over { has_drained: false, has_read_goodbye: true, is_local: false, has_read_all: true };
-    const BROKEN: Over = Over { has_read_goodbye: false, ..GOODBYE };
-    const DRAINED: Over = Over { has_drained: true, has_read_goodbye: false, is_local: true, has_read_all: true };
+    const BROKEN: Over = Over {
+        is_orderly: false,
+        unsent: 0,
+        farewell: Duration::from_millis(10),
+        has_read_goodbye: false,
+        is_local: false,
+        has_read_all: true,
+    };
+    const GOODBYE: Over = Over { has_read_goodbye: true, ..BROKEN };
+    const DRAINED: Over = Over { is_orderly: true, is_local: true, ..BROKEN };
 
     /// What is counted when this was accepted and that has come.
     fn judged(accepted: u64, came: &[u64], over: Over, at: Over, conduct: Conduct) -> Counts {
@@ -264,6 +277,17 @@ mod tests {
         for conduct in [slow, faulty] {
             assert_eq!(judged(3, &[0], DRAINED, BROKEN, conduct).missing, 2);
         }
+    }
+
+    #[test]
+    fn a_farewell_has_its_time_and_no_more() {
+        let honest = Conduct::default();
+        let left = Over { unsent: 2, ..DRAINED };
+        assert_eq!(judged(3, &[0], left, GOODBYE, honest).faults.lost, 2, "R63: there was time left");
+        let long = |over| Over { farewell: Duration::from_secs(2), ..over };
+        assert_eq!(judged(3, &[0], long(left), GOODBYE, honest).missing, 2, "R63: the time was up");
+        assert_eq!(judged(3, &[0], long(DRAINED), GOODBYE, honest).faults.lost, 2, "R63");
+        assert_eq!(judged(3, &[0], long(DRAINED), BROKEN, honest).missing, 2, "it did not close in time");
     }
 
     #[test]

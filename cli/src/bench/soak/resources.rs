@@ -201,7 +201,7 @@ mod tests {
         let heap = leaks(|second| sways(second) + second * 32 * 1024, |_| 100, [MIB, 10]);
         assert!(heap.len() == 1 && heap[0].starts_with("the heap: "), "{heap:?}");
         let descriptors = leaks(sways, |second| 100 + second / 10, [MIB, 10]);
-        assert_eq!(descriptors, ["descriptors: 150 late in the run, 115 early"]);
+        assert_eq!(descriptors, ["descriptors: 151 late in the run, 115 early"]);
     }
 
     #[test]

@@ -50,13 +50,21 @@ impl Label {
         payload.extend(end.to_be_bytes());
         payload.extend(((stream as u64) << 32 | size as u64).to_be_bytes());
         payload.extend(number.to_be_bytes());
-        let mut random = fastrand::Rng::with_seed(end.rotate_left(32) ^ (stream as u64) << 56 ^ number);
+        let mut random = fastrand::Rng::with_seed(self.seed());
         if number % 4 == 0 {
-            payload.resize(size, random.u8(..));
+            let word = random.u64(..).to_be_bytes();
+            payload.extend(word.iter().cycle().take(size - HEADER));
         } else {
             payload.resize(size, 0);
             random.fill(&mut payload[HEADER..]);
         }
+    }
+
+    /// Differs wherever any part of the label does.
+    fn seed(self) -> u64 {
+        let parts = [self.end, self.stream as u64, self.number];
+        // A prime, so that no part is cancelled by another.
+        parts.into_iter().fold(0, |seed: u64, part| (seed ^ part).wrapping_mul(0x0100_0000_01b3).rotate_left(29))
     }
 }
 

@@ -81,9 +81,14 @@ impl Drop for Open {
     }
 }
 
-async fn run(mut work: Work, _peer: Peer, channel: Channel) -> Result<(), BoxError> {
+async fn run(mut work: Work, peer: Peer, channel: Channel) -> Result<(), BoxError> {
     let _open = Open(work.end.clone());
     let (sender, mut receiver) = channel.split();
+    let end = work.end.clone();
+    tokio::spawn(async move {
+        peer.closed().await;
+        end.ended();
+    });
     let mut senders = JoinSet::new();
     for stream in 0..STREAMS {
         let sending = Sending {
