@@ -10,5 +10,5 @@ use crate::case::Case;
 
 /// Every case, in the order in which reports have them.
 pub fn cases() -> Vec<Case> {
-    [auth::cases(), ack::cases(), vectors::cases(), base::cases()].concat()
+    [auth::cases(), ack::cases(), vectors::cases(), base::cases(), auth::last_cases()].concat()
 }

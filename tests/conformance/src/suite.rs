@@ -91,7 +91,7 @@ impl Suite {
     /// Runs the cases.
     ///
     /// # Errors
-    /// [`SuiteError::Probe`] when there is nothing to test.
+    /// [`SuiteError::Probe`] when there is nothing to test, and [`SuiteError::Listen`].
     ///
     /// # Cancel safety
     /// Dropping the future ends all cases.
@@ -112,11 +112,10 @@ impl Suite {
     ) -> Result<Report, SuiteError> {
         let node = Arc::new(Node::probe(enode).await?);
         let listener = match &self.listen {
-            Some((address, dial)) => Some(
-                Listener::bind(*address, dial.clone(), enode)
-                    .await
-                    .map_err(|error| SuiteError::Listen { address: *address, error: error.to_string() })?,
-            ),
+            Some((address, dial)) => {
+                let bound = Listener::bind(*address, dial.clone(), enode).await;
+                Some(bound.map_err(|error| SuiteError::Listen { address: *address, error: error.to_string() })?)
+            }
             None => None,
         };
         let results = self.cases.iter().map(|case| not_run(*case)).collect();
