@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::steps::{
-    CLOSED, FIRST, after_content, breach, claims_echo, echo, goes_on, greet_raw, session, session_with,
+    CLOSED, FIRST, after_content, breach, claims_echo, echo, goes_on, greet_raw, repeated, session, session_with,
 };
 use crate::case::{Case, case};
 use crate::ending::Ending;
@@ -273,7 +273,7 @@ fn streams() -> Vec<Case> {
             "sends a part of a Hello and a Ping and resets the connection, for each of 16 offsets",
             "is still there",
             reset_anywhere,
-            deadline: Duration::from_secs(30)
+            deadline: Duration::from_secs(60)
         ),
     ]
 }
@@ -350,6 +350,8 @@ async fn every_size(visit: &Visit) -> Result<(), Stop> {
         // A block with one literal, so that each size can be had.
         let content = [&[2, literal as u8, (literal as u8 - 1) << 2], &data[..]].concat();
         script.send_frame(&format!("a Ping in a frame of {size} bytes"), &content).await;
+    }
+    for size in 4..=48 {
         let answered = script.expect(3, Duration::from_secs(5)).await;
         answered.map_err(|stop| stop.within(format!("a frame of {size} bytes")))?;
     }
@@ -412,7 +414,7 @@ async fn split(visit: &Visit) -> Result<(), Stop> {
 
 async fn joined(visit: &Visit) -> Result<(), Stop> {
     let mut script = session(visit).await?;
-    let frames: Vec<_> = (0..30).flat_map(|_| script.egress().seal(PING)).collect();
+    let frames = repeated(&mut script, PING, 30);
     script.send_raw("30 frames with Pings", &frames).await;
     for number in 1..=30 {
         script.expect(3, CLOSED).await.map_err(|stop| stop.within(format!("Pong {number} of 30")))?;
