@@ -73,7 +73,10 @@ async fn the_document_has_the_promised_fields() {
     let promised = ["cases", "ended", "enode", "level", "node", "passed", "suite", "summary"];
     assert_eq!(fields(&document), promised);
     assert_eq!(document["node"], json!({"client": "stubborn #1", "p2p_version": 5, "capabilities": ["echo/1"]}));
-    assert_eq!((&document["passed"], &document["ended"], &document["enode"]), (&json!(false), &Value::Null, &json!(enode)));
+    assert_eq!(
+        (&document["passed"], &document["ended"], &document["enode"]),
+        (&json!(false), &Value::Null, &json!(enode))
+    );
     let none = json!({"passed": 0, "failed": 0, "inconclusive": 0, "skipped": 0, "not_run": 0});
     let must = json!({"passed": 1, "failed": 1, "inconclusive": 0, "skipped": 0, "not_run": 0});
     assert_eq!(document["summary"], json!({"must": must, "should": none, "may": none}));

@@ -180,6 +180,8 @@ mod tests {
         assert_eq!(xml.matches("<skipped").count(), 3, "{xml}");
         assert!(xml.contains("failed, and MAY does not count here: open"), "{xml}");
         assert!(xml.contains("and &lt;more&gt;") && xml.contains("node: Pong, 2 bytes, 03c0"), "{xml}");
-        assert!(!document.is_passed() && document.count(Level::Must).to_string().starts_with("1 passed, 1 inconclusive"));
+        assert!(
+            !document.is_passed() && document.count(Level::Must).to_string().starts_with("1 passed, 1 inconclusive")
+        );
     }
 }
