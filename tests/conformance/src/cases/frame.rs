@@ -22,6 +22,9 @@ pub(super) const PING: &[u8] = &[2, 1, 0, 0xc0];
 /// What most headers have behind the size.
 const USUAL: &[u8] = &[0xc2, 0x80, 0x80];
 
+/// After so long without a message no other comes.
+const QUIET: Duration = Duration::from_millis(500);
+
 /// How many messages are sent in one segment.
 const MANY: u64 = 1000;
 
