@@ -121,6 +121,9 @@ impl Account {
             }
             Err(_) => {
                 self.held.fetch_sub(bytes, Ordering::Relaxed);
+                drop(granted);
+                // Who has taken something out meanwhile may have given nothing back, as these bytes seemed to need it.
+                self.settle();
                 false
             }
         }

@@ -1,5 +1,6 @@
 //! What must hold in whatever order the tasks of a peer run: checks that explore the orders.
 
+mod inbox;
 mod outbox;
 
 use std::io;
