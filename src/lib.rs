@@ -100,6 +100,8 @@ mod rlp_list;
 pub mod rlpx;
 #[cfg(feature = "net")]
 mod server;
+#[cfg(feature = "net")]
+mod sync;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod text;

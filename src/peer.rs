@@ -9,6 +9,8 @@ mod ending;
 mod frames;
 pub(crate) mod handlers;
 pub(crate) mod inbox;
+#[cfg(test)]
+pub(crate) mod orders;
 pub(crate) mod outbox;
 pub(crate) mod rates;
 mod reader;

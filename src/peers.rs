@@ -2,6 +2,8 @@
 
 mod broadcast;
 mod group;
+#[cfg(test)]
+mod orders;
 mod pick;
 mod registry;
 mod waiting;

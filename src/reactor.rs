@@ -1,5 +1,7 @@
 //! One task for a protocol and all its peers.
 
+#[cfg(test)]
+mod orders;
 mod seats;
 
 use std::collections::HashMap;

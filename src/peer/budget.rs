@@ -1,13 +1,15 @@
 //! The memory that all peers of a server together may take for what has come and was not taken yet.
 
 use std::pin::pin;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError, Weak};
 use std::time::Duration;
 
 use tokio::sync::{Notify, Semaphore};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+
+use crate::sync::{AtomicBool, AtomicU64, AtomicUsize, Mutex, MutexGuard, now, sleep_until};
 
 /// What each peer may hold without asking: the pool is shared, and is not touched by peers that hold little.
 pub(crate) const ALLOWANCE: usize = 64 * 1024;
@@ -33,13 +35,7 @@ pub(crate) struct Budget {
 impl Budget {
     pub(crate) fn new(limit: usize) -> Arc<Self> {
         let grains = (limit / GRAIN).clamp(1, Semaphore::MAX_PERMITS);
-        Arc::new(Self {
-            limit,
-            grains,
-            pool: Semaphore::new(grains),
-            accounts: Mutex::default(),
-            start: Instant::now(),
-        })
+        Arc::new(Self { limit, grains, pool: Semaphore::new(grains), accounts: Mutex::default(), start: now() })
     }
 
     /// The account of a peer.
@@ -73,7 +69,7 @@ impl Budget {
     }
 
     fn now_ms(&self) -> u64 {
-        u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX)
+        u64::try_from((now() - self.start).as_millis()).unwrap_or(u64::MAX)
     }
 
     /// Ends the peers that hold a part of the pool and have had none of it taken for `patience`.
@@ -125,6 +121,9 @@ impl Account {
             }
             Err(_) => {
                 self.held.fetch_sub(bytes, Ordering::Relaxed);
+                drop(granted);
+                // Who has taken something out meanwhile may have given nothing back, as these bytes seemed to need it.
+                self.settle();
                 false
             }
         }
@@ -147,7 +146,7 @@ impl Account {
         // A message that is larger than the pool may take all of it.
         let missing = missing.min(u32::try_from(self.budget.grains).unwrap_or(u32::MAX));
         let mut permit = pin!(self.budget.pool.acquire_many(missing));
-        let mut deadline = Instant::now() + patience;
+        let mut deadline = now() + patience;
         self.is_waiting.store(true, Ordering::SeqCst);
         let permit = loop {
             if self.charge_within_grant(bytes) {
@@ -161,7 +160,7 @@ impl Account {
                 () = self.relief.notified() => {}
                 () = sleep_until(deadline) => {
                     self.budget.evict(patience);
-                    deadline = Instant::now() + patience;
+                    deadline = now() + patience;
                 }
             }
         };

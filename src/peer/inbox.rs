@@ -1,14 +1,15 @@
 //! What has come for one protocol from one peer and waits for its handler, bounded in messages and in bytes.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep_until};
+use tokio::time::Instant;
 
 use super::budget::Account;
 use super::channel::Message;
+use crate::sync::{Mutex, MutexGuard, now, sleep_until};
 
 /// The bounds of an inbox.
 #[derive(Debug, Clone, Copy)]
@@ -94,7 +95,7 @@ impl Inbox {
     /// # Cancel safety
     /// It can be dropped and called again.
     pub(crate) async fn room(&self, size: usize, patience: Duration) -> Result<(), Stalled> {
-        let mut progress = Instant::now();
+        let mut progress = now();
         loop {
             let deadline = progress + patience;
             tokio::select! {
@@ -106,7 +107,7 @@ impl Inbox {
             // Whoever makes a place takes it.
             let Some(paused) = self.lock().paused.take() else { return Ok(()) };
             progress = paused.progress;
-            if progress + patience <= Instant::now() {
+            if progress + patience <= now() {
                 return Err(Stalled);
             }
         }
@@ -160,7 +161,7 @@ impl Inbox {
     fn resume(&self, state: &mut State) -> Option<Waker> {
         let size = match &mut state.paused {
             Some(paused) => {
-                paused.progress = Instant::now();
+                paused.progress = now();
                 paused.size
             }
             None => return None,

@@ -8,8 +8,8 @@ mod queue;
 mod state;
 
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -22,6 +22,7 @@ use super::ending::PeerError;
 use super::send::SendError;
 use super::wire::{Wire, Written};
 use crate::p2p::{BaseMessage, DisconnectReason};
+use crate::sync::{AtomicU64, Mutex, MutexGuard, now};
 use lent::{Lent, Waiting};
 use queue::Queue;
 pub(crate) use queue::{FRAME, Outgoing, Piece, QueueLimits, Work};
@@ -205,7 +206,7 @@ impl Outbox {
         }
         let queue = &mut state.queues[lane];
         if !std::mem::replace(&mut queue.is_sampled, true) {
-            message.queued = Some(Instant::now());
+            message.queued = Some(now());
         }
         queue.bytes += size;
         queue.messages.push_back(message);
@@ -217,7 +218,7 @@ impl Outbox {
     /// Sees to it that somebody writes.
     fn stir(&self, mut state: MutexGuard<'_, State>) {
         let Some(wire) = &state.wire else { return }; // Whoever has it looks before it is given back.
-        let now = Instant::now();
+        let now = now();
         match state.woken {
             None => {
                 state.woken = Some(now);
@@ -260,7 +261,7 @@ impl Outbox {
     pub(super) fn note(&self, written: &Written) {
         self.written.fetch_add(written.messages, Ordering::Relaxed);
         if written.ping {
-            self.lock().ping_written = Some(Instant::now());
+            self.lock().ping_written = Some(now());
         }
     }
 

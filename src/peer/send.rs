@@ -16,6 +16,7 @@ use crate::metrics::ProtocolMeter;
 use crate::node::NodeId;
 use crate::p2p::{Capability, MAX_ID_LEN, MessageId, Shared};
 use crate::rlpx::{Compressor, MAX_FRAME_SIZE, max_compressed_len};
+use crate::sync;
 
 /// How many bytes of data a frame holds.
 const ROOM: usize = MAX_FRAME_SIZE - MAX_ID_LEN;
@@ -296,7 +297,7 @@ impl ChannelSender {
         // The timer costs something, and a place is free most of the time.
         match outbox.try_push(*place, message) {
             Err(Refused::Full(message)) => {
-                let pushed = tokio::time::timeout(*timeout, outbox.push(*place, message)).await;
+                let pushed = sync::timeout(*timeout, outbox.push(*place, message)).await;
                 pushed.unwrap_or(Err(SendError::Timeout { limit: *timeout }))
             }
             Err(Refused::Closed) => Err(SendError::Closed),

@@ -3,12 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::timeout;
-
 use super::ending::PeerError;
 use super::outbox::{Next, Outbox};
 use super::wire::Wire;
 use crate::p2p::BaseMessage;
+use crate::sync::timeout;
 
 pub(super) struct Writer {
     pub(super) outbox: Arc<Outbox>,

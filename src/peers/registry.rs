@@ -1,13 +1,12 @@
 //! Which peers a protocol runs with, and what waits for others.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-
-use tokio::sync::watch;
+use std::sync::{Arc, PoisonError};
 
 use super::waiting::Waiting;
 use crate::node::NodeId;
 use crate::peer::{ChannelSender, Peer};
+use crate::sync::{Mutex, MutexGuard, WatchSender};
 
 /// A peer that the protocol runs with.
 #[derive(Debug)]
@@ -28,7 +27,7 @@ pub(super) type Members = Arc<[Arc<Member>]>;
 
 pub(crate) struct Registry {
     state: Mutex<State>,
-    count: watch::Sender<usize>,
+    count: WatchSender<usize>,
 }
 
 pub(super) struct State {
@@ -48,7 +47,7 @@ impl Registry {
         let random = fastrand::Rng::with_seed(seed);
         let (members, waiting) = (BTreeMap::new(), Waiting::default());
         let state = State { members, nodes: 0, next: 0, snapshot: None, waiting, random };
-        Self { state: Mutex::new(state), count: watch::Sender::new(0) }
+        Self { state: Mutex::new(state), count: WatchSender::new(0) }
     }
 
     /// Lists a peer until what is returned is dropped. What has waited for it is queued before anybody can send.

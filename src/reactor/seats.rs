@@ -1,13 +1,14 @@
 //! Whose turn it is: what the handlers of a reactor's peers and the reactor share.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 use std::task::{Context, Wake, Waker};
 
 use tokio_util::sync::CancellationToken;
 
 use crate::peer::{ChannelReceiver, Peer};
+use crate::sync::{AtomicBool, Mutex, MutexGuard};
 
 #[derive(Debug, Default)]
 pub(super) struct Seats {

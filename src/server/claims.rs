@@ -18,9 +18,9 @@
 //! - The turn passes on to inbound connections that wait first, which have proved the key, then to a dial.
 //!
 //! An inbound connection that lies about its key can be given the turn, but not after a dial has begun, and what waits
-//! for it has patience for half the time that Hellos may take. The turn is then taken from it. If the other end's Hello
-//! comes after all, that end was honest, had to wait itself, and may keep the connection: so it waits, whatever the ids
-//! are.
+//! for it has patience for half the time that Hellos may take. The turn is then taken from it, unless the other end's
+//! Hello has come. If it comes after all, that end was honest, had to wait itself, and may keep the connection: so it
+//! waits, whatever the ids are.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -63,6 +63,8 @@ pub(crate) struct Claims {
 struct Claim {
     ticket: Ticket,
     standing: Standing,
+    /// The other end's Hello has come.
+    is_proved: bool,
     /// It had the turn, and has lost it.
     was_late: bool,
 }
@@ -109,18 +111,19 @@ impl Claims {
             (Direction::Inbound, None) if !is_dialled => Standing::HasTurn,
             (Direction::Inbound, _) => Standing::Unproved,
         };
-        claims.push(Claim { ticket, standing, was_late: false });
+        claims.push(Claim { ticket, standing, is_proved: false, was_late: false });
         ticket
     }
 
     /// The Hello of the other end has come: the key is proved.
     pub(crate) fn proved(&mut self, ticket: &Ticket) {
-        if self.standing(ticket) != Some(Standing::Unproved) {
-            return;
-        }
         let is_smaller = self.own < ticket.id;
         let Some(claims) = self.nodes.get_mut(&ticket.id) else { return };
         let Some(place) = claims.iter().position(|claim| claim.ticket == *ticket) else { return };
+        claims[place].is_proved = true;
+        if claims[place].standing != Standing::Unproved {
+            return;
+        }
         let may_wait = !is_smaller || claims[place].was_late;
         let standing = match holder(claims).map(|holder| (holder.standing, holder.ticket.direction)) {
             None => Some(Standing::HasTurn),
@@ -149,7 +152,8 @@ impl Claims {
         }
         let Some(claims) = self.nodes.get_mut(&ticket.id) else { return };
         claims.retain(|claim| claim.standing != Standing::HasTurn || claim.ticket.direction == Direction::Inbound);
-        for late in claims.iter_mut().filter(|claim| claim.standing == Standing::HasTurn) {
+        // One whose Hello has come is about to be a peer.
+        for late in claims.iter_mut().filter(|claim| claim.standing == Standing::HasTurn && !claim.is_proved) {
             (late.standing, late.was_late) = (Standing::Unproved, true);
         }
         pass_on(claims);

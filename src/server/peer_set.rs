@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::pin::pin;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::PoisonError;
 
 use tokio::sync::Notify;
 
@@ -12,6 +12,7 @@ use super::claims::{Claims, Ticket, Verdict};
 use crate::metrics::ends::direction_place;
 use crate::node::{NodeAddr, NodeId};
 use crate::peer::{Direction, Peer, PeerError};
+use crate::sync::{Mutex, MutexGuard};
 
 /// How many peers a server may have, for [`Server::set_limits`](crate::Server::set_limits).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -314,3 +315,6 @@ impl State {
         surplus
     }
 }
+
+#[cfg(test)]
+mod orders;

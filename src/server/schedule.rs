@@ -195,8 +195,11 @@ impl Schedule {
             (Some(_), _) => Taken::Dialling,
             (None, None) => Taken::Waiting,
         };
-        // An outbound peer that is made persistent leaves its place to another.
-        entry.has_place &= purpose != Purpose::Persistent;
+        if purpose == Purpose::Persistent {
+            // It leaves its place to another, and is not left alone for as long as one of many that was of no use.
+            entry.has_place = false;
+            entry.rest_at_most_until(now + REST);
+        }
         let is_news = match purpose {
             Purpose::Persistent => true,
             Purpose::Asked => taken == Taken::Waiting,

@@ -1,10 +1,9 @@
 //! What is held for a while and given back when it is dropped: the wire, and a place among those who wait.
 
-use tokio::time::Instant;
-
 use super::Outbox;
 use crate::peer::ending::PeerError;
 use crate::peer::wire::Wire;
+use crate::sync::now;
 
 /// A sender that waits for a place.
 pub(super) struct Waiting<'a> {
@@ -61,7 +60,7 @@ impl Drop for Lent<'_> {
             return;
         }
         state.wire = Some(wire);
-        let now = Instant::now();
+        let now = now();
         state.last_write = Some(now);
         if (!is_done || state.has_work()) && state.woken.is_none() {
             state.woken = Some(now);

@@ -9,6 +9,7 @@ use super::{BATCH_BYTES, BURST, Close};
 use crate::p2p::BaseMessage;
 use crate::peer::drr::RoundRobin;
 use crate::peer::wire::Wire;
+use crate::sync::now;
 
 pub(super) struct State {
     /// Absent while it is lent, and at the end.
@@ -33,7 +34,7 @@ pub(super) struct State {
 impl State {
     /// The wire, if a message can leave on it at once.
     pub(super) fn lend_idle(&mut self) -> Option<Box<Wire>> {
-        if self.queued > 0 || self.woken.is_some() || self.last_write.is_some_and(|last| last.elapsed() < BURST) {
+        if self.queued > 0 || self.woken.is_some() || self.last_write.is_some_and(|last| now() - last < BURST) {
             return None;
         }
         self.wire.take_if(|wire| wire.is_idle() && wire.failed.is_none() && !wire.is_shaped())

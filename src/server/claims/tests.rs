@@ -408,3 +408,16 @@ fn a_peer_is_not_given_away() {
     }
     assert!(claims.nodes.is_empty(), "nothing is left");
 }
+
+#[test]
+fn a_turn_is_not_taken_from_who_has_proved_its_key_while_it_had_it() {
+    let [own, other] = [1, 2].map(|byte| NodeId::from_bytes([byte; 32]));
+    let mut claims = Claims::new(own);
+    let [first, second] = [(); 2].map(|()| claims.connected(other, Direction::Inbound));
+    claims.proved(&second);
+    assert_eq!([&first, &second].map(|ticket| claims.verdict(ticket)), [Verdict::Turn, Verdict::Wait], "R45");
+    claims.proved(&first);
+    claims.lose_patience(&second);
+    assert_eq!(claims.verdict(&first), Verdict::Turn, "R45: it would wait for another Hello, which never comes");
+    assert!(claims.admit(&first), "R45");
+}

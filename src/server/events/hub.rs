@@ -4,12 +4,13 @@ use std::borrow::Borrow;
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use super::filter::{EventFilter, Subject};
 use super::{Event, EventKind, EventStream};
 use crate::metrics::{Meters, Way};
+use crate::sync::{Mutex, MutexGuard};
 
 /// The memory for so many events is kept when a ring is empty.
 const KEPT: usize = 16;
@@ -210,5 +211,7 @@ impl Subscriber {
     }
 }
 
+#[cfg(test)]
+mod orders;
 #[cfg(test)]
 mod tests;

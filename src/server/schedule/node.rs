@@ -154,6 +154,11 @@ impl Node {
     pub(super) fn rest_until(&mut self, time: Instant) {
         self.not_before = self.not_before.max(Some(time));
     }
+
+    /// It is left alone for so long at the most.
+    pub(super) fn rest_at_most_until(&mut self, time: Instant) {
+        self.not_before = self.not_before.map(|until| until.min(time));
+    }
 }
 
 #[cfg(test)]

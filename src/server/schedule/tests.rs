@@ -224,6 +224,18 @@ fn a_node_is_given_up_after_the_deadline_unless_it_is_persistent() {
 }
 
 #[test]
+fn who_was_of_no_use_is_dialled_soon_when_made_persistent() {
+    let (mut now, nodes) = (Instant::now(), nodes(1));
+    let mut schedule = schedule(DialLimits::default(), 9);
+    schedule.peer_accepted(&nodes[0], now);
+    schedule.peer_dropped(&nodes[0].node_id(), SECOND, Loss::Useless, now);
+    assert_eq!(schedule.add(&nodes[0], Purpose::Persistent, now), Taken::Waiting, "R46");
+    let (dial, after) = schedule.next_dial(&mut now);
+    assert_eq!(dial.purpose, Purpose::Persistent, "R46");
+    assert!(after <= REST + PACE, "R46 R50: not in an hour, as one of many: {after:?}");
+}
+
+#[test]
 fn what_the_application_asks_for_begins_before_what_is_overdue() {
     let (mut now, nodes) = (Instant::now(), nodes(30));
     let mut schedule = schedule(DialLimits { dials: 2, ..DialLimits::default() }, 9);

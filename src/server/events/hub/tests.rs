@@ -12,13 +12,13 @@ fn emitter(capacity: usize) -> Emitter {
 }
 
 /// An event that can be told from others.
-fn numbered(number: u64) -> Event {
+pub(super) fn numbered(number: u64) -> Event {
     let mut id = [0; 32];
     id[..8].copy_from_slice(&number.to_le_bytes());
     Event::Banned { id: NodeId::from_bytes(id), until: SystemTime::UNIX_EPOCH }
 }
 
-fn number(event: &Event) -> u64 {
+pub(super) fn number(event: &Event) -> u64 {
     let id = event.peer_id().expect("it is about a node");
     u64::from_le_bytes(id.as_bytes()[..8].try_into().expect("eight bytes"))
 }
@@ -41,7 +41,7 @@ fn drain(stream: &EventStream) -> Vec<Event> {
 }
 
 /// Whether these events are those of `all` but for what is said to be lost.
-fn is_same_order(events: &[Event], all: &[u64]) -> bool {
+pub(super) fn is_same_order(events: &[Event], all: &[u64]) -> bool {
     let mut rest = all;
     for event in events {
         if let Event::Lagged(lost) = event {
