@@ -108,7 +108,9 @@ impl Driver {
     fn offer(&mut self, node: usize, input: &mut Unstructured<'_>) -> Result<()> {
         let (offered, source) = (self.addr(node, input)?, self.source(input)?);
         let id = offered.node_id();
-        let content = |book: &AddressBook, now| book.find(&id, now).map(|known| (past_of(&known), known.node));
+        // With the clock a ban may come back, which hides whether it is connected.
+        let past = |known: &Known| Past { is_connected: false, ..past_of(known) };
+        let content = |book: &AddressBook, now| book.find(&id, now).map(|known| (past(&known), known.node));
         let before = content(&self.book, self.now);
         let outcome = self.book.offer(&offered, &source, self.now);
         if let Err(refusal) = &outcome {
@@ -251,7 +253,10 @@ impl Driver {
         let mut of_network: BTreeMap<Subnet, usize> = BTreeMap::new();
         for known in self.book.iter(self.now) {
             let id = known.node.node_id();
-            assert_eq!(past_of(&known), self.past[&id], "R54: {known:?}");
+            let expected = &self.past[&id];
+            // Of one that is banned it is not said whether it is connected.
+            let is_connected = expected.is_connected && known.state == State::Banned || past_of(&known).is_connected;
+            assert_eq!(Past { is_connected, ..past_of(&known) }, *expected, "R54: {known:?}");
             assert!((1..=8).contains(&known.node.addresses.len()) && is_distinct(&known.node.addresses), "{known:?}");
             if known.flags == Flags::default() {
                 let public = known.node.addresses.iter().filter_map(Address::ip).filter(|ip| is_public(*ip));

@@ -138,9 +138,11 @@ const LIFETIME: Duration = Duration::from_secs(600);
 /// By how much a request may come too early.
 const TOLERANCE: Duration = Duration::from_secs(1);
 
-/// More than one asker is told of. Making the keys takes longer than all the rest.
-static NODES: LazyLock<Vec<NodeAddr>> =
-    LazyLock::new(|| (0..50).map(|number| NodeAddr::new(key(number).public_key(), [])).collect());
+/// More than one asker is told of, with their ids. Making the keys takes longer than all the rest.
+static NODES: LazyLock<Vec<(NodeId, NodeAddr)>> = LazyLock::new(|| {
+    let node = |number| NodeAddr::new(key(number).public_key(), []);
+    (0..50).map(|number| (node(number).node_id(), node(number))).collect()
+});
 
 /// What the model knows of an asker.
 struct Asker {
@@ -156,7 +158,7 @@ fn run(input: &mut Unstructured<'_>) -> Result<usize> {
     let (mut gate, mut answers) = (Gate::default(), Answers::new(LIFETIME));
     let (start, mut passed) = (Instant::now(), Duration::ZERO);
     let (mut let_in, mut latest) = (0u32, None::<Duration>);
-    let (nodes, mut askers) = (&**NODES, askers());
+    let mut askers = askers();
     while !input.is_empty() {
         let (operation, peer) = (input.arbitrary::<u8>()? % 4, usize::from(input.arbitrary::<u8>()?));
         let number = u16::from_le_bytes(input.arbitrary()?);
@@ -179,7 +181,7 @@ fn run(input: &mut Unstructured<'_>) -> Result<usize> {
                 assert!(pace.first() < Duration::from_secs(1), "R56");
             }
             _ => {
-                let mut offered = nodes.to_vec();
+                let mut offered = NODES.clone();
                 random.shuffle(&mut offered);
                 offered.truncate(usize::from(number % 64));
                 let count = usize::from(number / 64 % 32);
@@ -202,7 +204,14 @@ fn askers() -> [Asker; 4] {
 }
 
 impl Asker {
-    fn check(&mut self, answers: &mut Answers, id: usize, offered: Vec<NodeAddr>, count: usize, now: Instant) {
+    fn check(
+        &mut self,
+        answers: &mut Answers,
+        id: usize,
+        offered: Vec<(NodeId, NodeAddr)>,
+        count: usize,
+        now: Instant,
+    ) {
         let source = match &self.source {
             // Ids cost nothing where addresses say something.
             Source::Peer { ip: Some(ip), .. } if ip.to_string() == "9.9.9.9" => {
@@ -213,14 +222,15 @@ impl Asker {
         if self.since.is_none_or(|since| now >= since + LIFETIME) {
             (self.since, self.told) = (Some(now), Vec::new());
         }
-        let chosen = answers.choose(&source, offered.clone(), count, now);
+        let nodes = offered.iter().map(|(_, node)| node.clone()).collect();
+        let chosen = answers.choose(&source, nodes, count, now);
         // Those that were told before come first, and in the order in which they were.
-        let before = self.told.iter().filter_map(|id| offered.iter().find(|node| node.node_id() == *id));
-        let others = offered.iter().filter(|node| !self.told.contains(&node.node_id()));
+        let before = self.told.iter().filter_map(|id| offered.iter().find(|(other, _)| other == id));
+        let others = offered.iter().filter(|(id, _)| !self.told.contains(id));
         let room = MAX_RECORDS - self.told.len();
-        let expected: Vec<NodeAddr> = before.chain(others.take(room)).take(count).cloned().collect();
-        assert_eq!(chosen, expected, "R56");
-        let new = chosen.iter().map(NodeAddr::node_id).filter(|id| !self.told.contains(id)).collect::<Vec<_>>();
+        let expected: Vec<&(NodeId, NodeAddr)> = before.chain(others.take(room)).take(count).collect();
+        assert!(chosen.iter().eq(expected.iter().map(|(_, node)| node)), "R56: {chosen:?}");
+        let new: Vec<NodeId> = expected.iter().map(|(id, _)| *id).filter(|id| !self.told.contains(id)).collect();
         self.told.extend(new);
         assert!(self.told.len() <= MAX_RECORDS, "R56");
     }
