@@ -67,8 +67,8 @@ impl MessageId {
 /// Appends a canonical RLP integer.
 pub(super) fn put_integer(value: u64, out: &mut BytesMut) {
     match value {
-        0 => out.put_u8(0x80),
         1..0x80 => out.put_u8(value as u8),
+        // Zero has no digits.
         _ => {
             let digits = value.to_be_bytes();
             let significant = &digits[value.leading_zeros() as usize / 8..];
