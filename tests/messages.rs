@@ -112,6 +112,7 @@ fn blocks_go_round_however_well_they_compress() {
             kept.push((decompressor.decompress(&out[6..], size).expect("sound"), data));
         }
     }
+    assert_eq!([0, 6, 600].map(max_compressed_len), [32, 39, 732], "R43");
     // The outputs share memory; none is written to once it is out.
     assert!(kept.iter().all(|(output, data)| output == data));
 }
@@ -152,7 +153,10 @@ fn a_message_announces_its_protocol_and_its_size_before_it_is_opened() {
     let session = session(5, &protocols, Instant::now());
     let too_large = frame(&[0x10], &compressed(&content(101)));
     assert_eq!(session.announced(&too_large), None, "R43: what is refused needs no place");
-    assert_eq!(session.announced(&frame(&[0x10], &[0x80])), None, "R43 H35: nor what is damaged");
+    for damaged in [&[][..], &[0x80]] {
+        assert_eq!(session.announced(&frame(&[0x10], damaged)), None, "R43 H35: nor what is damaged: {damaged:02x?}");
+        assert_eq!(Decompressor::declared_len(damaged, 100), Err(SnappyError::Corrupt), "H35: {damaged:02x?}");
+    }
 }
 
 #[test]

@@ -53,7 +53,7 @@ impl MessageId {
             1..0x80 => (1, u64::from(first)),
             0x81..=0x88 => {
                 let digits = content.get(1..=usize::from(first - 0x80))?;
-                let id = digits.iter().fold(0, |id, digit| id << 8 | u64::from(*digit));
+                let id = digits.iter().fold(0, |id, digit| (id << 8) + u64::from(*digit));
                 let canonical = digits[0] != 0 && id >= 0x80;
                 (1 + digits.len(), canonical.then_some(id)?)
             }
