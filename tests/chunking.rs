@@ -92,6 +92,7 @@ fn chunks_have_these_bytes() {
     let largest = vec![7; Chunking::MAX_PIECE];
     let sent = data(&|out| chunking.encode_first(MessageId::new(u64::MAX), usize::MAX, &largest, out));
     assert!(sent.1.len() <= MAX_CHUNK_SIZE, "R19: {} bytes", sent.1.len());
+    assert!(sent.1.len() > MAX_CHUNK_SIZE - 16, "R19: and it fills the chunk: {} bytes", sent.1.len());
 
     let mut session = session();
     let zzz = |session: &mut Session, id, data: &[u8]| receive(session, id, data);
@@ -207,6 +208,29 @@ fn only_messages_of_protocols_come_in_chunks() {
         assert_eq!(breach(first(&mut session(), id, 2, b"a")), ChunkError::NoProtocol { id }, "R19");
         assert_eq!(breach(more(&mut session(), id, b"a")), ChunkError::NoProtocol { id }, "R19");
     }
+}
+
+#[test]
+fn an_id_that_belongs_to_nothing_is_no_chunk() {
+    for id in [ZZZ + 2, u64::MAX] {
+        let mut session = session();
+        first(&mut session, AAA, 3, b"ab").unwrap();
+        let outcome = receive(&mut session, id, b"\xc2\x10c");
+        assert_eq!(outcome, Err(SessionError::UnknownMessageId { id }), "R5 R19 H56: though it looks like one");
+    }
+}
+
+#[test]
+fn what_has_come_of_unfinished_messages_is_counted() {
+    let mut session = session();
+    assert_eq!(session.unfinished_bytes(), 0, "R19");
+    first(&mut session, AAA, 9, b"four").unwrap();
+    first(&mut session, ZZZ, 9, b"seven b").unwrap();
+    assert_eq!(session.unfinished_bytes(), 11, "R19: of both");
+    more(&mut session, AAA, b"+3b").unwrap();
+    assert_eq!(session.unfinished_bytes(), 14, "R19");
+    more(&mut session, ZZZ, b"ye").unwrap();
+    assert_eq!(session.unfinished_bytes(), 7, "R19: what is delivered is held no more");
 }
 
 #[test]

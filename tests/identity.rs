@@ -4,7 +4,8 @@
 mod common;
 
 use bytes::BytesMut;
-use capmux::rlpx::{Established, FrameError, HandshakeError, Initiator, Recipient, Step};
+use capmux::p2p::MessageEncoder;
+use capmux::rlpx::{Decompressor, Established, FrameError, HandshakeError, Initiator, Recipient, Step};
 use capmux_conformance::model::frames::Connection;
 use capmux_conformance::model::handshake::{Ack, Auth, Rest, agree, open, public, seal, secret};
 use capmux_conformance::model::{Broken, Node};
@@ -105,4 +106,14 @@ fn no_state_shows_its_secrets() {
         let (hex, list) = (hex::encode(&secret[..8]), format!("{:?}", &secret[..8]));
         assert!(!shown.contains(&hex) && !shown.contains(list.trim_matches(['[', ']'])), "R42 H83: {hex} in {shown}");
     }
+    // What they show is what they are, and how far.
+    let Established { egress, ingress, .. } = pair().0;
+    let states = format!("{:?}, {egress:?}, {ingress:?}, {:?}", random(1), Decompressor::default());
+    assert_eq!(states, "HandshakeRandom, Egress, Ingress { wants: 32, .. }, Decompressor", "R42");
+    let node = format!("{:?}", key(2).public_key());
+    assert_eq!(format!("{initiator:?}"), format!("Initiator {{ remote: {node}, wants: 2, .. }}"), "R42");
+    let mut encoder = MessageEncoder::new(egress);
+    assert_eq!(format!("{encoder:?}"), "MessageEncoder { snappy: false, .. }", "R42");
+    encoder.enable_snappy();
+    assert_eq!(format!("{encoder:?}"), "MessageEncoder { snappy: true, .. }", "R42");
 }

@@ -148,6 +148,18 @@ fn settings_have_their_effect() {
 }
 
 #[test]
+fn the_end_that_dialled_sends_its_ping_a_thirtieth_sooner() {
+    let of_dialler = LivenessSettings::default().frame_timeout(seconds(7)).of_dialler();
+    let expected = settings(MILLISECOND * 14_500, seconds(20), seconds(60)).frame_timeout(seconds(7));
+    assert_eq!(of_dialler, expected, "R24: and all else is as it was");
+    let start = Instant::now();
+    let settings = SessionSettings::default().chunking(true).of_dialler();
+    let mut session = Session::new(hello(5, settings.capabilities(&[])), &[], settings, start);
+    assert_eq!(session.poll(start), Ok(TimerAction::Wait(start + MILLISECOND * 14_500)), "R24");
+    assert!(session.chunking().is_some(), "R19: the other settings stay");
+}
+
+#[test]
 fn settings_that_contradict_one_another_are_refused() {
     let check = |ping_after, pong_timeout, idle_timeout| settings(ping_after, pong_timeout, idle_timeout).check();
     assert_eq!(check(seconds(15), seconds(20), seconds(35) + MILLISECOND), Ok(()), "R25");
@@ -169,6 +181,7 @@ fn settings_that_contradict_one_another_are_refused() {
         }
     }
     assert_eq!(settings(seconds(1), seconds(1), seconds(9)).frame_timeout(MAX_TIMEOUT).check(), Ok(()), "R77 H25");
+    assert_eq!(MAX_TIMEOUT, seconds(31_536_000), "R77: a year");
 }
 
 #[test]

@@ -11,7 +11,7 @@ use capmux::p2p::{
     Session, SessionError, SessionSettings, receive_hello,
 };
 use capmux::rlpx::{Compressor, Decompressor, FrameError, MAX_FRAME_SIZE, SnappyError, max_compressed_len};
-use common::session::{capability, frame, hello, registered, session};
+use common::session::{capability, frame, hello, id_bytes, registered, session};
 use common::{content, key, pair};
 
 /// The most that the protocol of these tests takes.
@@ -112,6 +112,7 @@ fn blocks_go_round_however_well_they_compress() {
             kept.push((decompressor.decompress(&out[6..], size).expect("sound"), data));
         }
     }
+    assert_eq!([0, 6, 600].map(max_compressed_len), [32, 39, 732], "R43");
     // The outputs share memory; none is written to once it is out.
     assert!(kept.iter().all(|(output, data)| output == data));
 }
@@ -129,6 +130,33 @@ fn messages_to_an_old_peer_are_neither_compressed_nor_larger_than_allowed() {
     assert_eq!(error.disconnect_reason(), Some(DisconnectReason::ProtocolError), "R20");
     let event = session.receive(frame(&[0x11], &content(101)), now);
     assert!(matches!(event, Ok(Event::Message { place: 1, .. })), "R20: each protocol has a limit of its own");
+}
+
+#[test]
+fn a_message_announces_its_protocol_and_its_size_before_it_is_opened() {
+    let small = Registered { max_message_size: 100, ..registered("small", 1, 2) };
+    let protocols = [registered("zlarge", 1, 1), small];
+    for version in [4, 5] {
+        let session = session(version, &protocols, Instant::now());
+        let announced = |id, data: &[u8]| {
+            let data = if version == 5 { compressed(data) } else { data.to_vec() };
+            session.announced(&frame(&id_bytes(id), &data))
+        };
+        assert_eq!(announced(0x11, &content(100)), Some((0, 100)), "R43: the limit, with version {version}");
+        assert_eq!(announced(0x12, &content(101)), Some((1, 101)), "R43: version {version}");
+        assert_eq!(announced(0x10, &[]), Some((0, 0)), "R43: version {version}");
+        for id in [0x02, 0x0f, 0x13, u64::MAX] {
+            assert_eq!(announced(id, b"data"), None, "R43: {id:#x} belongs to none of them");
+        }
+        assert_eq!(session.announced(&Bytes::new()), None, "R43: nor does what has no id");
+    }
+    let session = session(5, &protocols, Instant::now());
+    let too_large = frame(&[0x10], &compressed(&content(101)));
+    assert_eq!(session.announced(&too_large), None, "R43: what is refused needs no place");
+    for damaged in [&[][..], &[0x80]] {
+        assert_eq!(session.announced(&frame(&[0x10], damaged)), None, "R43 H35: nor what is damaged: {damaged:02x?}");
+        assert_eq!(Decompressor::declared_len(damaged, 100), Err(SnappyError::Corrupt), "H35: {damaged:02x?}");
+    }
 }
 
 #[test]

@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use capmux::p2p::{
-    Capability, DisconnectReason, Event, Hello, HelloError, InvalidCapability, MAX_BASE_MESSAGE_SIZE, Registered,
-    RegistrationError, Session, SessionError, SessionSettings, SharedCapabilities,
+    Capability, DisconnectReason, Event, Hello, HelloError, InvalidCapability, MAX_BASE_MESSAGE_SIZE, MessageId,
+    Registered, RegistrationError, Session, SessionError, SessionSettings, SharedCapabilities,
 };
 use common::key;
 use common::session::{capability, frame, hello, id_bytes, registered, session};
@@ -146,6 +146,16 @@ fn an_id_past_the_last_range_breaks_the_protocol() {
         assert_eq!(error.disconnect_reason(), Some(DisconnectReason::ProtocolError), "R5 H56");
         assert!(error.to_string().contains(&format!("{id:#x}")), "R5: {error}");
     }
+}
+
+#[test]
+fn a_protocol_has_as_many_codes_as_its_length() {
+    let own = [registered("a", 1, 3), registered("b", 1, 2)];
+    let session = session(5, &own, Instant::now());
+    let ids: Vec<_> = (0..4).map(|code| session.shared()[0].message_id(code).map(MessageId::value)).collect();
+    assert_eq!(ids, [Some(0x10), Some(0x11), Some(0x12), None], "R2 R6: 0x13 is the other protocol's");
+    assert_eq!(session.shared()[1].message_id(1), Some(MessageId::new(0x14)), "R2 R6");
+    assert_eq!(session.shared()[1].message_id(u64::MAX), None, "R6");
 }
 
 #[test]

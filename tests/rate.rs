@@ -63,3 +63,22 @@ fn a_rate_changes_while_the_session_runs() {
     assert_eq!(session.admit(0, now), Ok(Some(Duration::from_millis(1))), "R28: what is used up stays used up");
     assert_eq!(session.admit(0, now + Duration::from_millis(3)), Ok(None), "R28: and comes back at the new rate");
 }
+
+#[test]
+fn a_limit_can_come_where_no_protocol_had_one() {
+    let now = Instant::now();
+    for place in [0, 1] {
+        let mut session = session(5, &[registered("a", 1, 1), registered("b", 1, 1)], now);
+        assert_eq!([session.rate(0), session.rate(1)], [None, None], "R28");
+        session.set_rate(place, Some(limit(1, 2)), now);
+        assert_eq!(session.rate(place), Some(limit(1, 2)), "R28");
+        assert_eq!((session.rate(1 - place), session.rate(2)), (None, None), "R28: the others have none");
+        let free = |session: &mut Session, place| (0..10).take_while(|_| session.admit(place, now) == Ok(None)).count();
+        assert_eq!((free(&mut session, place), free(&mut session, 1 - place)), (2, 10), "R28");
+        session.set_rate(place, None, now);
+        assert_eq!(session.rate(place), None, "R28");
+    }
+    let (session, _) = start();
+    let registered = session.rate(1).expect("it has one");
+    assert_eq!((registered.per_second(), registered.burst(), session.rate(0)), (10, 5, None), "R28");
+}

@@ -192,15 +192,14 @@ impl SharedCapabilities {
         remote: &[Capability],
     ) -> (Self, Option<Shared>) {
         let all: Vec<&Registered> = registered.iter().chain(hidden).collect();
-        let mut best: BTreeMap<&str, usize> = BTreeMap::new();
+        let mut best: BTreeMap<&str, (u64, usize)> = BTreeMap::new();
         for (index, own) in all.iter().enumerate().filter(|(_, own)| remote.contains(&own.capability)) {
-            let highest = best.entry(own.capability.name()).or_insert(index);
-            if own.capability.version > all[*highest].capability.version {
-                *highest = index;
-            }
+            let candidate = (own.capability.version, index);
+            let highest = best.entry(&own.capability.name).or_insert(candidate);
+            *highest = candidate.max(*highest);
         }
         let mut offset = FIRST_ID;
-        let shared = best.into_values().map(|index| {
+        let shared = best.into_values().map(|(_, index)| {
             let Registered { capability, length, max_message_size, rate } = all[index].clone();
             let shared = Shared { capability, index, length, max_message_size, rate, offset };
             offset += length;
@@ -229,10 +228,10 @@ fn table(shared: &[Shared]) -> Box<[u16]> {
     let mut table = Vec::new();
     // Each range takes an id at least, so no place in the table is as large as the mark for none.
     for (place, shared) in (0..NOWHERE).zip(shared) {
-        let start = (shared.offset - FIRST_ID).min(TABLE_IDS) as usize;
-        let end = (shared.offset - FIRST_ID).saturating_add(shared.length).min(TABLE_IDS) as usize;
-        table.resize(start, NOWHERE);
-        table.resize(end, place);
+        let start = shared.offset - FIRST_ID;
+        let end = start.saturating_add(shared.length);
+        table.resize(start.min(TABLE_IDS) as usize, NOWHERE);
+        table.resize(end.min(TABLE_IDS) as usize, place);
     }
     table.into()
 }

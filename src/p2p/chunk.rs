@@ -311,3 +311,20 @@ fn declared_size(size: u64, id: MessageId, protocol: &Shared) -> Result<usize, C
         _ => Err(ChunkError::TooLarge { capability: protocol.capability.clone(), size, limit }),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_room_for_a_message_doubles_and_ends_at_the_declared_size() {
+        let (id, size) = (MessageId::new(0x10), 1000);
+        let mut partial = Partial { since: Instant::now(), id, code: 0, size, data: Vec::new() };
+        let rooms = (0..10).map(|_| {
+            partial.append(&[7; 100]).unwrap();
+            partial.data.capacity()
+        });
+        let expected = [100, 200, 400, 400, 800, 800, 800, 800, 1000, 1000];
+        assert_eq!(rooms.collect::<Vec<_>>(), expected, "R19 R43: no byte more than doubling takes");
+    }
+}

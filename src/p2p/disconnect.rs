@@ -100,8 +100,6 @@ impl DisconnectReason {
         // A block of snappy that holds a reason begins with its length, which is below 0x80; so does a bare integer,
         // which is one byte long.
         let code = match data {
-            [] => None,
-            [0] => Some(0),
             [first, _, ..] if *first < 0x80 => snap_reason(data),
             _ => plain_reason(data),
         };
@@ -136,6 +134,7 @@ mod tests {
             (b"\x04", Some(TooManyPeers)),             // n
             (b"\x02\x04\xc1\x04", Some(TooManyPeers)), // [n], compressed
             (b"\x01\x00\x04", Some(TooManyPeers)),     // n, compressed
+            (b"\x80\x04", Some(Requested)),            // 0, and a byte behind it
             (b"\xc1\x80", Some(Requested)),            // [0]
             (b"\x80", Some(Requested)),                // 0
             (b"\x00", Some(Requested)),                // 0, not canonical

@@ -53,7 +53,7 @@ impl MessageId {
             1..0x80 => (1, u64::from(first)),
             0x81..=0x88 => {
                 let digits = content.get(1..=usize::from(first - 0x80))?;
-                let id = digits.iter().fold(0, |id, digit| id << 8 | u64::from(*digit));
+                let id = digits.iter().fold(0, |id, digit| (id << 8) + u64::from(*digit));
                 let canonical = digits[0] != 0 && id >= 0x80;
                 (1 + digits.len(), canonical.then_some(id)?)
             }
@@ -67,8 +67,8 @@ impl MessageId {
 /// Appends a canonical RLP integer.
 pub(super) fn put_integer(value: u64, out: &mut BytesMut) {
     match value {
-        0 => out.put_u8(0x80),
         1..0x80 => out.put_u8(value as u8),
+        // Zero has no digits.
         _ => {
             let digits = value.to_be_bytes();
             let significant = &digits[value.leading_zeros() as usize / 8..];

@@ -1,7 +1,5 @@
 //! The MAC of one direction: a Keccak-256 state that runs through every frame (devp2p `rlpx.md`, "MAC").
 
-use std::fmt;
-
 use aes::Aes256Enc;
 use aes::cipher::{BlockCipherEncrypt, KeyInit};
 use sha3::{Digest, Keccak256};
@@ -60,12 +58,6 @@ impl Mac {
     #[cfg(test)]
     pub(super) fn state(&self) -> &Keccak256 {
         &self.state
-    }
-}
-
-impl fmt::Debug for Mac {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Mac")
     }
 }
 

@@ -107,10 +107,8 @@ impl Decompressor {
             self.scratch.resize(length, 0);
             (decoder.decompress(data, &mut self.scratch), self.scratch.split().freeze())
         };
-        match written {
-            Ok(written) if written == length => Ok(output),
-            _ => Err(SnappyError::Corrupt),
-        }
+        // A block that holds less than it declares, or more, is an error to the decoder as well.
+        written.map(|_| output).map_err(|_| SnappyError::Corrupt)
     }
 
     /// Gives back the memory that is kept for the next message. Messages that were handed out stay as they are.
@@ -144,5 +142,23 @@ mod tests {
             assert_eq!(message[..], [byte as u8]);
             assert_eq!(message.as_ptr().addr() - first.addr(), byte, "one after the other in one piece of memory");
         }
+    }
+
+    #[test]
+    fn messages_up_to_4_kib_share_16_kib_and_larger_ones_have_their_own() {
+        let (mut compressor, mut decompressor) = (Compressor::default(), Decompressor::default());
+        let mut decompress = |length| {
+            let mut data = BytesMut::new();
+            compressor.compress(&vec![7; length], &mut data);
+            (decompressor.decompress(&data, length).unwrap(), decompressor.scratch.capacity())
+        };
+        let rooms = [4096; 4].map(&mut decompress);
+        let first = rooms[0].0.as_ptr().addr();
+        for (place, (message, left)) in rooms.iter().enumerate() {
+            assert_eq!(message.as_ptr().addr() - first, place * 4096, "R43: four fit");
+            assert_eq!(*left, (3 - place) * 4096, "R43");
+        }
+        assert_eq!(decompress(4097).1, 0, "R43: nothing is shared with it");
+        assert_eq!(decompress(1).1, 16_383, "R43: and 16 KiB are taken for the next small one");
     }
 }
