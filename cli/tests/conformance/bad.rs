@@ -176,7 +176,7 @@ async fn a_node_that_is_gone_in_the_middle_leaves_the_results_so_far() {
 #[tokio::test]
 async fn a_node_that_hangs_ends_a_case_and_then_the_suite() {
     // Its listener stays, and nobody takes from it.
-    let enode = mortal(3, |listener| std::mem::forget(listener)).await;
+    let enode = mortal(3, std::mem::forget).await;
     let only = [&TWO[..], &["--only", "p2p/*", "--tap"]].concat();
     let args = [&["conformance", &enode][..], &only].concat();
     let output = timeout(3 * PATIENCE, command(&args).output()).await.expect("it ends").unwrap();

@@ -12,8 +12,11 @@ use crate::store::Store;
 use crate::wire::{Get, Key, Keys, KvMessage, List, Put, Value};
 use crate::{MAX_COUNT, MAX_KEY_SIZE, MAX_VALUE_SIZE};
 
+/// The body of a target: it returns how often the input got to what is behind its checks.
+pub type Target = fn(&[u8]) -> usize;
+
 /// What there is to run, by name.
-pub const TARGETS: &[(&str, fn(&[u8]) -> usize)] = &[("kv_messages", kv_messages), ("kv_store", kv_store)];
+pub const TARGETS: &[(&str, Target)] = &[("kv_messages", kv_messages), ("kv_store", kv_store)];
 
 /// A body: what is read as a message or an answer is within the limits, and reads as the same when it is written.
 /// Returns how many kinds of message or answer it is.
