@@ -73,7 +73,7 @@ fn one_connection_with_a_node_is_the_peer_whatever_the_order() {
                 }
                 settled.await.expect("R45: who waits for them learns of it");
                 rest();
-                assert!(set.is_empty() && set.is_settled(&id), "R44: nothing is left");
+                assert!(set.all().is_empty() && set.is_settled(&id), "R44: nothing is left");
                 assert_eq!(set.count(), ([0, 0], 0), "R44: all places are free");
             });
         });
