@@ -311,7 +311,7 @@ mod tests {
         assert_eq!(Enr::decode(record.encode()).as_ref(), Ok(&record));
         // The signature is over the letter alone, which needs no header.
         let mut longer = RlpStream::new_list(2 + 2 * pairs.len());
-        longer.append_raw(&rlp::Rlp::new(record.encode()).at(0).unwrap().as_raw(), 1).append(&1u64);
+        longer.append_raw(rlp::Rlp::new(record.encode()).at(0).unwrap().as_raw(), 1).append(&1u64);
         longer.append_raw(b"\x81a\x05", 2);
         for (key, value) in &pairs[1..] {
             longer.append(&key.as_slice()).append_raw(value, 1);
