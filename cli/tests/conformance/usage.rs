@@ -137,7 +137,8 @@ async fn a_node_is_told_to_dial_by_a_command() {
     assert_eq!((finished.code, finished.stderr.as_str()), (0, ""), "{finished:?}");
     assert!(finished.stdout.starts_with("passed"), "{finished:?}");
 
-    let finished = run(&[&["conformance", &node.enode, "--dial-with", "echo {} >&2; exit 7"][..], &listen].concat()).await;
+    let finished =
+        run(&[&["conformance", &node.enode, "--dial-with", "echo {} >&2; exit 7"][..], &listen].concat()).await;
     assert_eq!(finished.code, 0, "what cannot tell fails nothing: {finished:?}");
     assert!(finished.stdout.contains("inconclusive"), "{finished:?}");
     assert!(finished.stdout.contains("exit status: 7: enode://"), "{finished:?}");

@@ -26,7 +26,8 @@ fn summary(text: &mut String, cases: &[Case], nodes: &[Recorded]) {
         let of_level: Vec<_> = cases.iter().filter(|case| case.level == level).collect();
         let _ = write!(text, "| {level} | {} |", of_level.len());
         for node in nodes {
-            let count: Count = of_level.iter().filter_map(|case| node.case(case.name)).map(|case| case.outcome).collect();
+            let count: Count =
+                of_level.iter().filter_map(|case| node.case(case.name)).map(|case| case.outcome).collect();
             let _ = write!(text, " {count} |");
         }
         text.push('\n');

@@ -92,11 +92,8 @@ impl Document<'_> {
 
 /// Cases without results as one JSON object in one line, as `capmux conformance --list --json` prints it.
 pub fn catalogue(cases: &[Case]) -> String {
-    let listed = |case: &Case| Listed {
-        case: case.into(),
-        deadline_ms: milliseconds(case.deadline),
-        alone: case.alone,
-    };
+    let listed =
+        |case: &Case| Listed { case: case.into(), deadline_ms: milliseconds(case.deadline), alone: case.alone };
     written(&Catalogue { cases: cases.iter().map(listed).collect() })
 }
 
