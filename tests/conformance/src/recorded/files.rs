@@ -8,6 +8,7 @@ use super::{Came, Recorded, table};
 use crate::cases::cases;
 use crate::outcome::Outcome;
 use crate::suite::Suite;
+use crate::turns::GONE;
 
 /// The nodes whose results are kept, in the order of the table.
 pub const FILES: [&str; 3] = ["capmux", "geth", "ethereumjs"];
@@ -27,8 +28,8 @@ const KEYS: [&str; 2] = [
 /// Checks what the suite finds out about a node against the file that is kept of it. `run` starts a node with the secret
 /// key that it is given, 64 hexadecimal digits, and runs the suite against it.
 ///
-/// Cases that end in another way than recorded are run once more, one at a time, and what comes of them then counts. With `CAPMUX_BLESS=1` the file
-/// is rewritten instead, and the table.
+/// Cases that end in another way than recorded are run once more, one at a time, and what comes of them then counts.
+/// With `CAPMUX_BLESS=1` the file is rewritten instead, and the table.
 ///
 /// # Errors
 /// All differences, and the command that rewrites the files.
@@ -58,14 +59,38 @@ pub async fn check(file: &str, node: &str, run: impl AsyncFn(Suite, &str) -> Vec
 /// Runs cases with one key, and those that were skipped with the other.
 async fn with_both_keys(suite: Suite, run: &impl AsyncFn(Suite, &str) -> Vec<Came>) -> Vec<Came> {
     let [first, other] = KEYS;
-    let mut came = run(suite.clone(), first).await;
+    let mut came = to_the_end(suite.clone(), first, run).await;
     let is_skipped = |name: &str| came.iter().any(|came| came.name == name && came.outcome == Outcome::Skipped);
     let skipped = suite.retain(|case| is_skipped(case.name));
     if !skipped.cases().is_empty() {
-        let later = run(skipped, other).await;
+        let later = to_the_end(skipped, other, run).await;
         replace(&mut came, &later);
     }
     came
+}
+
+/// Runs all cases, though some end the node: those that are left are run against a new one, as long as there are fewer
+/// each time. The cases after which a node was gone are then run alone, each against one of its own, as another case may
+/// have ended it.
+async fn to_the_end(suite: Suite, key: &str, run: &impl AsyncFn(Suite, &str) -> Vec<Came>) -> Vec<Came> {
+    let mut came = run(suite.clone(), key).await;
+    let mut left = usize::MAX;
+    loop {
+        let names = names(&came, |came| came.outcome == Outcome::NotRun);
+        if names.is_empty() || names.len() >= left {
+            break;
+        }
+        left = names.len();
+        replace(&mut came, &run(suite.clone().retain(|case| names.iter().any(|name| name == case.name)), key).await);
+    }
+    for name in names(&came, |came| came.seen.contains(GONE)) {
+        replace(&mut came, &run(suite.clone().retain(|case| case.name == name), key).await);
+    }
+    came
+}
+
+fn names(came: &[Came], is_meant: impl Fn(&Came) -> bool) -> Vec<String> {
+    came.iter().filter(|came| is_meant(came)).map(|came| came.name.clone()).collect()
 }
 
 /// Takes what came of cases that were run once more.
