@@ -22,5 +22,5 @@ pub fn cases() -> Vec<Case> {
     let frames = [frame::cases(), snappy::cases()].concat();
     let hello = [hello::cases(), refused::cases(), capabilities::cases()].concat();
     let messages = [base::cases(), disconnect::cases(), dispatch::cases()].concat();
-    [handshake, frames, hello, messages].concat()
+    [handshake, frames, hello, messages, auth::last_cases()].concat()
 }

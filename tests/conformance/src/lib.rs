@@ -22,6 +22,11 @@
 //! ([`Level`]) and where that is written. A case that cannot tell ends as [`Outcome::Inconclusive`]; it never passes by
 //! default. After each case an honest connection proves that the node is still there. No case outlasts its deadline.
 //!
+//! # Both roles
+//! In most cases the suite dials. In those of [`Role::Listens`] the node dials the suite, which needs an address to listen
+//! on and a way to have the node dial it: see [`Suite::listen`] and [`Dial`]. Each has a key of its own, so that one port
+//! serves them all. Without, they are skipped.
+//!
 //! # What it does to a node
 //! Each connection has a key of its own, and at most [`Suite::jobs`] cases run at once. Cases send garbage, floods and
 //! messages of 16 MiB, and hold connections open for up to a minute. Run them against a node of your own, on the same

@@ -37,6 +37,8 @@ const AUTH: Duration = Duration::from_secs(10);
 const PENDING: usize = 64;
 
 type Told = Pin<Box<dyn Future<Output = Result<(), String>> + Send>>;
+type Tell = dyn Fn(Enode) -> Told + Send + Sync;
+type Announce = dyn Fn(&[Enode]) + Send + Sync;
 
 /// How the node under test comes to dial the suite.
 #[derive(Clone)]
@@ -44,8 +46,8 @@ pub struct Dial(Mode);
 
 #[derive(Clone)]
 enum Mode {
-    Told(Arc<dyn Fn(Enode) -> Told + Send + Sync>),
-    Announced(Arc<dyn Fn(&[Enode]) + Send + Sync>),
+    Told(Arc<Tell>),
+    Announced(Arc<Announce>),
 }
 
 impl Dial {

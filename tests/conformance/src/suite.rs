@@ -94,7 +94,7 @@ impl Suite {
     /// Runs the cases.
     ///
     /// # Errors
-    /// [`SuiteError::Probe`] when there is nothing to test.
+    /// [`SuiteError::Probe`] when there is nothing to test, and [`SuiteError::Listen`].
     ///
     /// # Cancel safety
     /// Dropping the future ends all cases.

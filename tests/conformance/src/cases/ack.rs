@@ -4,6 +4,8 @@ mod hello;
 mod refused;
 mod time;
 
+use std::time::Duration;
+
 use super::handshake::{EIP_8, HANDSHAKE, HARDENING, LIMIT, pieces, works};
 use crate::case::{Case, Role, case};
 use crate::model::handshake::{OVERHEAD, Rest};
@@ -11,6 +13,9 @@ use crate::node;
 use crate::outcome::Stop;
 use crate::script::Incoming;
 use crate::visit::Visit;
+
+/// Enough for a message in many pieces, on a machine that has other things to do.
+const SLOW: Duration = Duration::from_secs(30);
 
 /// The size of the list in an ack of version 4, in bytes.
 const LIST_SIZE: usize = 102;
@@ -98,7 +103,8 @@ fn form_cases() -> Vec<Case> {
             ["H29"],
             "answers with an ack that is cut within and after each of its parts",
             "takes it as a whole one",
-            |visit| in_pieces(visit, pieces)
+            |visit| in_pieces(visit, pieces),
+            deadline: SLOW
         ),
         case!(
             "rlpx/ack/byte-by-byte",
@@ -107,7 +113,8 @@ fn form_cases() -> Vec<Case> {
             ["H29"],
             "answers with an ack with each byte in a segment of its own",
             "takes it as a whole one",
-            |visit| in_pieces(visit, |ack| ack.chunks(1).collect())
+            |visit| in_pieces(visit, |ack| ack.chunks(1).collect()),
+            deadline: SLOW
         ),
         case!(
             "rlpx/ack/with-hello",

@@ -10,7 +10,7 @@ use std::time::Duration;
 use rlp::Rlp;
 use sha3::{Digest, Keccak256};
 
-use super::handshake::{ECIES, EIP_8, HANDSHAKE, HARDENING, LIMIT, ended, pieces, silent, works};
+use super::handshake::{ECIES, EIP_8, HANDSHAKE, HARDENING, LIMIT, ended, pieces, silent, unanswered, works};
 use crate::case::{Case, case};
 use crate::model::handshake::{Auth, OVERHEAD, Rest, open, public, seal_before_eip_8, secret};
 use crate::node;
@@ -21,7 +21,7 @@ use crate::visit::Visit;
 /// The size of the list in an auth of version 4, in bytes.
 const LIST_SIZE: usize = 169;
 
-/// Enough for a list of connections of which each is closed after 5 s.
+/// Enough for a list of connections of which each takes a while, and for a message in many pieces.
 const LIST: Duration = Duration::from_secs(60);
 
 pub(super) fn cases() -> Vec<Case> {
@@ -99,7 +99,7 @@ fn accepted_cases() -> Vec<Case> {
             HARDENING,
             ["H4"],
             "sends a good auth that padding makes 2,049 bytes long",
-            "closes the connection without a byte",
+            "gives no answer",
             above_limit
         ),
     ];
@@ -115,7 +115,8 @@ fn piece_cases() -> Vec<Case> {
             ["H29"],
             "sends an auth that is cut within and after each of its parts",
             "answers as to a whole one",
-            in_pieces
+            in_pieces,
+            deadline: LIST
         ),
         case!(
             "rlpx/auth/byte-by-byte",
@@ -124,16 +125,8 @@ fn piece_cases() -> Vec<Case> {
             ["H29"],
             "sends an auth with each byte in a segment of its own",
             "answers as to a whole one",
-            byte_by_byte
-        ),
-        case!(
-            "rlpx/auth/bytes-behind",
-            Should,
-            HARDENING,
-            ["H21"],
-            "sends 32 bytes with the auth, and honest frames after the ack",
-            "takes the 32 bytes for the header of a frame, and closes the connection",
-            bytes_behind
+            byte_by_byte,
+            deadline: LIST
         ),
         case!(
             "rlpx/auth/fresh-secrets",
@@ -142,7 +135,8 @@ fn piece_cases() -> Vec<Case> {
             [],
             "sends the same auth on two connections",
             "has another ephemeral key and another nonce in each ack",
-            fresh_secrets
+            fresh_secrets,
+            deadline: LIST
         ),
         case!(
             "rlpx/auth/own-key",
@@ -159,7 +153,7 @@ fn piece_cases() -> Vec<Case> {
             ECIES,
             ["H9"],
             "sends an auth that is sealed for another node",
-            "closes the connection without a byte",
+            "gives no answer",
             |visit| refused(visit, "auth", |auth| Auth { rest: Rest::new(public(&secret(98))), ..auth }.seal())
         ),
         case!(
@@ -168,11 +162,25 @@ fn piece_cases() -> Vec<Case> {
             EIP_8,
             [],
             "sends an auth in the form before EIP-8",
-            "closes the connection without a byte",
+            "gives no answer",
             before_eip_8
         ),
     ];
     cases.to_vec()
+}
+
+/// The case that comes after all others, for there are nodes that it stops for good.
+pub(super) fn last_cases() -> Vec<Case> {
+    vec![case!(
+        "rlpx/auth/bytes-behind",
+        Should,
+        HARDENING,
+        ["H21"],
+        "sends 32 bytes with the auth, and honest frames after the ack",
+        "takes the 32 bytes for the header of a frame, and closes the connection",
+        bytes_behind,
+        alone: true
+    )]
 }
 
 /// An auth with this end leads to a connection.
@@ -192,6 +200,14 @@ async fn connected(visit: &Visit, mut script: Script, auth: Vec<u8>) -> Result<(
 
 /// What is made of an honest auth, on a connection of its own, gets no answer.
 async fn refused(visit: &Visit, what: &str, make: impl FnOnce(Auth) -> Vec<u8>) -> Result<(), Stop> {
+    let mut script = visit.open().await?;
+    let message = make(script.identity.auth(&visit.key()));
+    script.send_raw(what, &message).await;
+    unanswered(&mut script, what).await
+}
+
+/// What is made of an honest auth, on a connection of its own, has the node close it without a byte.
+async fn closed(visit: &Visit, what: &str, make: impl FnOnce(Auth) -> Vec<u8>) -> Result<(), Stop> {
     let mut script = visit.open().await?;
     let message = make(script.identity.auth(&visit.key()));
     script.send_raw(what, &message).await;
@@ -268,5 +284,5 @@ async fn before_eip_8(visit: &Visit) -> Result<(), Stop> {
     let fields = [&auth.signature[..], &ephemeral, &auth.public_key, &auth.nonce, &[0]];
     let auth = seal_before_eip_8(&visit.key(), &fields.concat());
     script.send_raw("auth before EIP-8", &auth).await;
-    silent(&mut script, "auth before EIP-8").await
+    unanswered(&mut script, "auth before EIP-8").await
 }

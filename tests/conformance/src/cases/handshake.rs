@@ -17,6 +17,9 @@ pub(super) const HARDENING: &str = "hardening; rlpx.md, Initial Handshake";
 /// The encryption handshake's limit of 5 s, and some time for the machine.
 pub(super) const CLOSED: Duration = Duration::from_secs(8);
 
+/// How long an answer is waited for that should not come. Nothing demands that the connection is closed.
+const ANSWERED: Duration = Duration::from_secs(3);
+
 /// The largest message that capmux and go-ethereum read.
 pub(super) const LIMIT: usize = 2048;
 
@@ -197,6 +200,15 @@ pub(super) fn bad_bodies() -> Vec<(&'static str, Vec<u8>)> {
     ]
 }
 
+/// The node gives no answer, whether it closes the connection or leaves it open.
+pub(super) async fn unanswered(script: &mut Script, what: &str) -> Result<(), Stop> {
+    let ending = script.ending(ANSWERED).await.map_err(|stop| stop.within(what))?;
+    match ending.bytes {
+        0 => Ok(()),
+        _ => Err(Stop::failed(format!("{what}: {ending}"))),
+    }
+}
+
 /// The node closes the connection without a byte.
 pub(super) async fn silent(script: &mut Script, what: &str) -> Result<(), Stop> {
     ended(script, what).await?.expect_silent().map_err(|stop| stop.within(what))
@@ -217,5 +229,34 @@ pub(super) async fn works(script: &mut Script, node: &Node) -> Result<(), Stop> 
     match (worked, script.disconnect) {
         (Err(stop), Some(Some(4))) => Err(Stop::unclear(format!("the node has no place: {stop}"))),
         (worked, _) => worked,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::handshake::{agree, secret};
+
+    #[test]
+    fn bad_points_are_none_and_those_above_p_would_be_good_if_reduced() {
+        for bad in [&ZERO, &OFF_CURVE, &ORDER_2, &ORDER_3, &ORDER_6, &TWIST, &X_ABOVE_P, &Y_ABOVE_P, &ZERO_AS_P] {
+            assert!(agree(&secret(1), &bad.coordinates()).is_err(), "{:02x?}", bad.bytes);
+        }
+        let mut one = [0; 32];
+        one[31] = 1;
+        for good in [point(&one, &Y_OF_1), point(&X_OF_1, &one)] {
+            let coordinates = std::array::from_fn(|index| good[index + 1]);
+            assert!(agree(&secret(1), &coordinates).is_ok());
+        }
+    }
+
+    #[test]
+    fn a_changed_message_has_the_length_that_it_claims() {
+        let message = [&[0, 20][..], &[9; 20]].concat();
+        for position in 0..message.len() {
+            let changed = changed(&message, position, 0x01);
+            assert!(changed.len() >= 2 + usize::from(u16::from_be_bytes([changed[0], changed[1]])));
+            assert_eq!(changed[position], message[position] ^ 1);
+        }
     }
 }

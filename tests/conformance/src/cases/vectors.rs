@@ -152,10 +152,10 @@ async fn leave(script: &mut Script) -> Result<(), Stop> {
 }
 
 async fn literal_ack(visit: &Visit, vector: &str) -> Result<(), Stop> {
+    let mut dialled = visit.accept()?;
     if visit.key() != initiator().public_key() {
         return Err(Stop::skipped("the node was not started with the static key A of EIP-8"));
     }
-    let mut dialled = visit.accept()?;
     (dialled.script.identity.ephemeral, dialled.script.identity.nonce) = (recipient().ephemeral, recipient().nonce);
     let connection = dialled.script.identity.accept(&dialled.auth, &bytes(vector));
     let connection = connection.map_err(|broken| Stop::failed(format!("the node's auth is {broken}")))?;

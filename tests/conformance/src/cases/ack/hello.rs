@@ -88,13 +88,18 @@ async fn no_match(visit: &Visit) -> Result<(), Stop> {
     ends_with(visit, 3, |hello| hello.capabilities = vec![(b"conformance".to_vec(), 1)]).await
 }
 
-/// A Hello after this change ends the connection with this reason.
+/// A Hello after this change ends the connection with this reason, before or after the node's own.
 async fn ends_with(visit: &Visit, reason: u64, change: impl FnOnce(&mut RawHello)) -> Result<(), Stop> {
     let mut script = visit.accept()?.answer(|ack| ack).await?;
     let mut own = visit.node.mirror(&script.identity.public_key());
     change(&mut own);
-    node::greet(&mut script, &own).await?;
-    script.ending(CLOSED).await?.expect_reason(&[reason])
+    script.send(&own.to_string(), 0, &own.encode()).await;
+    if let Incoming::Message { id: 0, .. } = script.receive(node::STEP).await? {
+        script.set_compressed(visit.node.hello.version >= 5);
+    }
+    let mut ending = script.ending(CLOSED).await?;
+    ending.disconnect = ending.disconnect.or(script.disconnect);
+    ending.expect_reason(&[reason])
 }
 
 async fn too_many(visit: &Visit) -> Result<(), Stop> {

@@ -2,7 +2,7 @@
 
 use super::super::handshake::{
     BadPoint, ECIES, HANDSHAKE, HARDENING, IV, LIMIT, OFF_CURVE, ORDER_2, ORDER_3, ORDER_6, POINT, TWIST, X_ABOVE_P,
-    Y_ABOVE_P, ZERO, bad_bodies, changed, ended, silent, tag,
+    Y_ABOVE_P, ZERO, bad_bodies, changed, ended, silent, tag, unanswered,
 };
 use super::LIST_SIZE;
 use crate::case::{Case, case};
@@ -12,10 +12,10 @@ use crate::model::handshake::{Ack, OVERHEAD, Rest, agree, point, public, seal, s
 use crate::outcome::Stop;
 use crate::visit::Visit;
 
-/// A case in which the node is to close the connection without a byte.
+/// A case in which the node is to give no answer.
 macro_rules! refused {
     ($name:literal, $level:ident, $section:expr, [$($row:literal),*], $does:literal, $make:expr) => {
-        case!($name, $level, $section, [$($row),*], $does, "closes the connection without a byte", |visit| {
+        case!($name, $level, $section, [$($row),*], $does, "gives no answer", |visit| {
             refused(visit, $make)
         })
     };
@@ -189,24 +189,32 @@ fn changed_cases() -> Vec<Case> {
                 changed(&ack, ack.len() - 1, 1)
             }
         ),
-        refused!("rlpx/ack/size-0", Should, HARDENING, ["H3"], "answers with the size 0, and zeros behind it", |_| {
-            vec![0; 400]
-        }),
-        refused!(
+        case!(
+            "rlpx/ack/size-0",
+            Should,
+            HARDENING,
+            ["H3"],
+            "answers with the size 0, and zeros behind it",
+            "closes the connection without a byte",
+            |visit| closed(visit, |_| vec![0; 400])
+        ),
+        case!(
             "rlpx/ack/size-112",
             Should,
             HARDENING,
             ["H3"],
             "answers with a message of 112 bytes, one less than ECIES alone takes, and zeros behind it",
-            |ack| [&[0, 112][..], &ack.seal()[2..114], &[0; 300]].concat()
+            "closes the connection without a byte",
+            |visit| closed(visit, |ack| [&[0, 112][..], &ack.seal()[2..114], &[0; 300]].concat())
         ),
-        refused!(
+        case!(
             "rlpx/ack/size-65535",
             Should,
             HARDENING,
             ["H4", "H17"],
             "answers with 65,535 zeros as a message",
-            |_| [&[0xff; 2][..], &[0; 0xffff]].concat()
+            "closes the connection without a byte",
+            |visit| closed(visit, |_| [&[0xff; 2][..], &[0; 0xffff]].concat())
         ),
         refused!(
             "rlpx/ack/padding-above-2-kib",
@@ -290,6 +298,15 @@ fn body_cases() -> Vec<Case> {
 
 fn identity_cases() -> Vec<Case> {
     let cases = [
+        case!(
+            "rlpx/ack/refused-and-closed",
+            Should,
+            HARDENING,
+            ["H8", "H17"],
+            "answers with an ack with a wrong tag",
+            "closes the connection without a byte, at once or 5 s after its dial",
+            |visit| closed(visit, |ack| changed(&ack.seal(), ack.seal().len() - 1, 1))
+        ),
         refused!(
             "rlpx/ack/for-another-key",
             Must,
@@ -304,12 +321,12 @@ fn identity_cases() -> Vec<Case> {
             HARDENING,
             ["H17"],
             "answers with the node's own auth",
-            "closes the connection without a byte",
+            "gives no answer",
             reflected
         ),
         case!(
             "rlpx/ack/impostor",
-            Must,
+            Should,
             HANDSHAKE,
             ["H17"],
             "answers as one that has not the dialled key: with an ack of its own, and frames of other secrets",
@@ -320,16 +337,24 @@ fn identity_cases() -> Vec<Case> {
     cases.to_vec()
 }
 
-/// What is made of an honest ack ends the connection without a byte.
+/// What is made of an honest ack gets no answer.
 async fn refused(visit: &Visit, make: impl FnOnce(Ack) -> Vec<u8>) -> Result<(), Stop> {
     let dialled = visit.accept()?;
     let ack = dialled.honest()?;
     send(dialled, "ack", &make(ack)).await
 }
 
+/// What is made of an honest ack has the node close the connection without a byte.
+async fn closed(visit: &Visit, make: impl FnOnce(Ack) -> Vec<u8>) -> Result<(), Stop> {
+    let mut dialled = visit.accept()?;
+    let ack = make(dialled.honest()?);
+    dialled.script.send_raw("ack", &ack).await;
+    silent(&mut dialled.script, "ack").await
+}
+
 async fn send(mut dialled: Dialled, what: &str, message: &[u8]) -> Result<(), Stop> {
     dialled.script.send_raw(what, message).await;
-    silent(&mut dialled.script, what).await
+    unanswered(&mut dialled.script, what).await
 }
 
 fn bad_point(ack: &Ack, point: &BadPoint) -> Vec<u8> {

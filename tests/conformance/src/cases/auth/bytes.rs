@@ -1,14 +1,17 @@
 //! Lengths, and bytes that were changed on the way.
 
-use super::super::handshake::{ECIES, HARDENING, IV, LIMIT, OFF_CURVE, POINT, SIZE, changed, ended, tag};
-use super::{LIST, refused};
 use std::ops::Range;
 use std::time::Duration;
 
+use super::super::handshake::{ECIES, HARDENING, IV, LIMIT, OFF_CURVE, POINT, SIZE, changed, ended, tag};
+use super::{LIST, closed, refused};
 use crate::case::{Case, case};
-use crate::model::handshake::{OVERHEAD, seal, seal_with};
+use crate::model::handshake::{Auth, OVERHEAD, seal, seal_with};
 use crate::outcome::Stop;
 use crate::visit::Visit;
+
+/// How far apart two ends of the same kind are at most: one at once and one after 5 s are not of the same kind.
+const APART: Duration = Duration::from_millis(2500);
 
 pub(super) fn cases() -> Vec<Case> {
     [size_cases(), changed_cases()].concat()
@@ -57,7 +60,7 @@ fn changed_cases() -> Vec<Case> {
             ECIES,
             ["H8"],
             "sends auths with a changed size, and as many bytes as it says",
-            "closes each connection without a byte",
+            "gives no answer",
             |visit| changed_within(visit, |_| SIZE),
             deadline: LIST
         ),
@@ -67,7 +70,7 @@ fn changed_cases() -> Vec<Case> {
             ECIES,
             ["H8"],
             "sends auths in which a byte of the ephemeral point is changed",
-            "closes each connection without a byte",
+            "gives no answer",
             |visit| changed_within(visit, |_| POINT),
             deadline: LIST
         ),
@@ -77,7 +80,7 @@ fn changed_cases() -> Vec<Case> {
             ECIES,
             ["H8"],
             "sends auths in which a byte of the initialisation vector is changed",
-            "closes each connection without a byte",
+            "gives no answer",
             |visit| changed_within(visit, |_| IV),
             deadline: LIST
         ),
@@ -87,7 +90,7 @@ fn changed_cases() -> Vec<Case> {
             ECIES,
             ["H8"],
             "sends auths in which a byte of the ciphertext is changed, the padding's last one, too",
-            "closes each connection without a byte",
+            "gives no answer",
             |visit| changed_within(visit, |auth| IV.end..tag(auth)),
             deadline: LIST
         ),
@@ -97,8 +100,18 @@ fn changed_cases() -> Vec<Case> {
             ECIES,
             ["H8", "H9"],
             "sends auths in which a byte of the tag is changed",
-            "closes each connection without a byte",
+            "gives no answer",
             |visit| changed_within(visit, |auth| tag(auth)..auth.len()),
+            deadline: LIST
+        ),
+        case!(
+            "rlpx/auth/refused-and-closed",
+            Should,
+            HARDENING,
+            ["H5", "H8", "H11"],
+            "sends an auth with a wrong tag, one with a point off the curve and one with an empty signature",
+            "closes each connection without a byte, at once or 5 s after the dial",
+            refused_and_closed,
             deadline: LIST
         ),
         case!(
@@ -107,7 +120,7 @@ fn changed_cases() -> Vec<Case> {
             HARDENING,
             ["H9"],
             "sends an auth with a wrong tag, and one with a point off the curve",
-            "closes both in the same way, and both at once or both after a while",
+            "gives no answer, and closes both in the same way, at once or after a while, or none",
             alike,
             deadline: LIST
         ),
@@ -118,7 +131,7 @@ fn changed_cases() -> Vec<Case> {
 async fn sizes_to_200(visit: &Visit) -> Result<(), Stop> {
     for size in 0..=200_usize {
         let what = format!("a message of {size} bytes");
-        refused(visit, &what, |_| {
+        closed(visit, &what, |_| {
             let mut message = seal(&visit.key(), &vec![0; size.saturating_sub(OVERHEAD)]);
             message[..2].copy_from_slice(&(size as u16).to_be_bytes());
             message.truncate(2 + size);
@@ -134,13 +147,13 @@ async fn sizes_to_200(visit: &Visit) -> Result<(), Stop> {
 async fn sizes_above_limit(visit: &Visit) -> Result<(), Stop> {
     for size in [LIMIT + 1, 4096, 0x7fff, 0xffff] {
         let message = [&(size as u16).to_be_bytes()[..], &vec![0; size]].concat();
-        refused(visit, &format!("zeros as a message of {size} bytes"), |_| message).await?;
+        closed(visit, &format!("zeros as a message of {size} bytes"), |_| message).await?;
     }
     Ok(())
 }
 
 async fn size_grown(visit: &Visit) -> Result<(), Stop> {
-    refused(visit, "auth with a size too large by one", |auth| {
+    closed(visit, "auth with a size too large by one", |auth| {
         let mut auth = auth.seal();
         let size = u16::from_be_bytes([auth[0], auth[1]]) + 1;
         auth[..2].copy_from_slice(&size.to_be_bytes());
@@ -161,6 +174,12 @@ async fn changed_within(visit: &Visit, part: impl Fn(&[u8]) -> Range<usize>) -> 
     Ok(())
 }
 
+async fn refused_and_closed(visit: &Visit) -> Result<(), Stop> {
+    closed(visit, "auth with a wrong tag", |auth| changed(&auth.seal(), auth.seal().len() - 1, 1)).await?;
+    closed(visit, "auth with a bad point", |auth| seal_with(&OFF_CURVE.bytes, &[7; 32], &auth.body())).await?;
+    closed(visit, "auth without a signature", |auth| Auth { signature: [0; 65], ..auth }.seal()).await
+}
+
 async fn alike(visit: &Visit) -> Result<(), Stop> {
     let mut endings = Vec::new();
     for is_point in [false, true] {
@@ -171,12 +190,11 @@ async fn alike(visit: &Visit) -> Result<(), Stop> {
             true => seal_with(&OFF_CURVE.bytes, &[7; 32], &auth.body()),
         };
         script.send_raw(if is_point { "bad point" } else { "bad tag" }, &message).await;
-        let ending = ended(&mut script, "the message").await?;
-        ending.expect_silent()?;
-        endings.push(ending);
+        endings.push(ended(&mut script, "the message").await?);
     }
     let apart = endings[0].after.abs_diff(endings[1].after);
-    match endings[0].closed == endings[1].closed && apart < Duration::from_millis(2500) {
+    let is_silent = endings[0].bytes == 0 && endings[1].bytes == 0;
+    match is_silent && endings[0].closed == endings[1].closed && apart < APART {
         true => Ok(()),
         false => Err(Stop::failed(format!("a bad tag: {}; a bad point: {}", endings[0], endings[1]))),
     }

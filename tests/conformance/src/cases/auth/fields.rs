@@ -21,7 +21,7 @@ pub(super) fn cases() -> Vec<Case> {
             HARDENING,
             ["H10"],
             "sends auths whose body is no list, a list without an end, nested lists and the like",
-            "closes each connection without a byte",
+            "gives no answer",
             bodies,
             deadline: LIST
         ),
@@ -31,8 +31,9 @@ pub(super) fn cases() -> Vec<Case> {
             HARDENING,
             ["H10"],
             "sends auths with a nonce of 0, 31 and 33 bytes",
-            "closes each connection without a byte",
-            lengths
+            "gives no answer",
+            lengths,
+            deadline: LIST
         ),
         case!(
             "rlpx/auth/version-none",
@@ -40,8 +41,9 @@ pub(super) fn cases() -> Vec<Case> {
             HARDENING,
             ["H10"],
             "sends auths without a version, and with a list in its place",
-            "closes each connection without a byte",
-            no_version
+            "gives no answer",
+            no_version,
+            deadline: LIST
         ),
         case!(
             "rlpx/auth/signature-zero",
@@ -49,8 +51,9 @@ pub(super) fn cases() -> Vec<Case> {
             HANDSHAKE,
             ["H11"],
             "sends auths in whose signature r or s is 0",
-            "closes each connection without a byte",
-            |visit| bad_halves(visit, [0; 32])
+            "gives no answer",
+            |visit| bad_halves(visit, [0; 32]),
+            deadline: LIST
         ),
         case!(
             "rlpx/auth/signature-above-order",
@@ -58,8 +61,9 @@ pub(super) fn cases() -> Vec<Case> {
             HANDSHAKE,
             ["H11"],
             "sends auths in whose signature r or s is the order of the curve, or 2^256 - 1",
-            "closes each connection without a byte",
-            above_order
+            "gives no answer",
+            above_order,
+            deadline: LIST
         ),
         case!(
             "rlpx/auth/recovery-id",
@@ -67,8 +71,9 @@ pub(super) fn cases() -> Vec<Case> {
             HANDSHAKE,
             ["H11"],
             "sends auths in whose signature the recovery id is 4, 27, 28 and 255",
-            "closes each connection without a byte",
-            recovery_id
+            "gives no answer",
+            recovery_id,
+            deadline: LIST
         ),
     ];
     cases.to_vec()

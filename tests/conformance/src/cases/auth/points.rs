@@ -18,7 +18,7 @@ pub(super) fn cases() -> Vec<Case> {
             ECIES,
             ["H5"],
             "sends an auth whose ephemeral point is (0, 0), with the tag for the secret 0",
-            "closes the connection without a byte",
+            "gives no answer",
             |visit| bad_point(visit, &ZERO)
         ),
         case!(
@@ -27,7 +27,7 @@ pub(super) fn cases() -> Vec<Case> {
             ECIES,
             ["H5"],
             "sends an auth whose ephemeral point is not on the curve, with a tag that is right for a secret of its own",
-            "closes the connection without a byte",
+            "gives no answer",
             |visit| bad_point(visit, &OFF_CURVE)
         ),
         case!(
@@ -36,8 +36,9 @@ pub(super) fn cases() -> Vec<Case> {
             ECIES,
             ["H5"],
             "sends auths with a point of order 2 on another curve, with the tags for all secrets that it can lead to",
-            "closes each connection without a byte; an ack would tell whether the node's key is odd",
-            |visit| bad_point(visit, &ORDER_2)
+            "gives no answer; an ack would tell whether the node's key is odd",
+            |visit| bad_point(visit, &ORDER_2),
+            deadline: LIST
         ),
         case!(
             "rlpx/auth/point-order-3",
@@ -45,7 +46,7 @@ pub(super) fn cases() -> Vec<Case> {
             ECIES,
             ["H5"],
             "sends an auth with a point of order 3 on another curve, with the tag for the secret that it can lead to",
-            "closes the connection without a byte; an ack would tell of the node's key modulo 3",
+            "gives no answer; an ack would tell of the node's key modulo 3",
             |visit| bad_point(visit, &ORDER_3)
         ),
         case!(
@@ -54,8 +55,9 @@ pub(super) fn cases() -> Vec<Case> {
             ECIES,
             ["H5"],
             "sends auths with a point of order 6 on another curve, with the tags for all secrets that it can lead to",
-            "closes each connection without a byte; an ack would tell of the node's key modulo 6",
-            |visit| bad_point(visit, &ORDER_6)
+            "gives no answer; an ack would tell of the node's key modulo 6",
+            |visit| bad_point(visit, &ORDER_6),
+            deadline: LIST
         ),
         case!(
             "rlpx/auth/point-on-twist",
@@ -63,7 +65,7 @@ pub(super) fn cases() -> Vec<Case> {
             ECIES,
             ["H5"],
             "sends an auth whose ephemeral point has an x that no point of the curve has",
-            "closes the connection without a byte",
+            "gives no answer",
             |visit| bad_point(visit, &TWIST)
         ),
         case!(
@@ -72,8 +74,9 @@ pub(super) fn cases() -> Vec<Case> {
             ECIES,
             ["H6"],
             "sends auths with points of which x, y or both are p or more",
-            "closes each connection without a byte",
-            above_p
+            "gives no answer",
+            above_p,
+            deadline: LIST
         ),
         case!(
             "rlpx/auth/point-first-byte",
@@ -81,7 +84,7 @@ pub(super) fn cases() -> Vec<Case> {
             ECIES,
             ["H5"],
             "sends auths, good otherwise, whose point does not begin with 4",
-            "closes each connection without a byte",
+            "gives no answer",
             first_byte,
             deadline: LIST
         ),
@@ -91,7 +94,7 @@ pub(super) fn cases() -> Vec<Case> {
             HANDSHAKE,
             ["H11"],
             "sends auths in which the initiator's public key is no point of the curve",
-            "closes each connection without a byte",
+            "gives no answer",
             public_key,
             deadline: LIST
         ),
@@ -101,8 +104,9 @@ pub(super) fn cases() -> Vec<Case> {
             HARDENING,
             ["H6", "H11"],
             "sends auths in which x, y or both of the initiator's public key are p or more",
-            "closes each connection without a byte",
-            public_key_above_p
+            "gives no answer",
+            public_key_above_p,
+            deadline: LIST
         ),
     ];
     cases.to_vec()

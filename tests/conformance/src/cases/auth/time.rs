@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::super::handshake::{CLOSED, HARDENING, silent};
-use super::refused;
+use super::closed;
 use crate::case::{Case, case};
 use crate::outcome::Stop;
 use crate::visit::Visit;
@@ -58,7 +58,7 @@ async fn silence(visit: &Visit) -> Result<(), Stop> {
 }
 
 async fn half(visit: &Visit) -> Result<(), Stop> {
-    refused(visit, "half an auth", |auth| {
+    closed(visit, "half an auth", |auth| {
         let auth = auth.seal();
         auth[..auth.len() / 2].to_vec()
     })
