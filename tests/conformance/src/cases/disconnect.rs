@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::snappy::zeros_content;
 use super::steps::{CLOSED, after_content, after_message};
 use crate::case::{Case, case};
 use crate::ending::Ending;
@@ -204,8 +205,8 @@ async fn ended(ending: impl Future<Output = Result<Ending, Stop>>) -> Result<(),
 }
 
 async fn huge(visit: &Visit) -> Result<Ending, Stop> {
-    // A byte less than 16 MiB, which no node accepts.
-    after_message(visit, "Disconnect with 16 MiB of zeros", 1, &vec![0; 0x00ff_ffff]).await
+    // A byte less than 16 MiB, which is the most that nodes decompress.
+    after_content(visit, "Disconnect with 16 MiB of zeros", &zeros_content(1, 0x00ff_ffff)).await
 }
 
 async fn in_place_of_hello(visit: &Visit, data: &[u8]) -> Result<Ending, Stop> {

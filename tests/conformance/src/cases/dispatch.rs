@@ -7,7 +7,7 @@ use tokio::time::{Instant, sleep_until};
 use super::refused::nested;
 use super::steps::{
     CLOSED, FIRST, after_content, after_message, breach, claims_echo, claims_something, echo, goes_on_or_closes,
-    session, session_with,
+    repeated, session, session_with,
 };
 use crate::case::{Case, case};
 use crate::model::Node;
@@ -176,7 +176,7 @@ fn flow() -> Vec<Case> {
             Should,
             MULTIPLEXING,
             ["H60"],
-            "sends 16 MiB of messages 0x10 as fast as the node takes them",
+            "sends 8 MiB of messages 0x10 as fast as the node takes them",
             "answers another peer's Ping meanwhile",
             flood,
             deadline: Duration::from_secs(40)
@@ -213,13 +213,13 @@ fn frames(script: &mut Script, count: usize) -> Vec<u8> {
     let data = Node::random().map_or([7; 64], |node| node.public_key());
     let data: Vec<_> = (0..PIECE).map(|index| data[index % 64] ^ (index / 64).wrapping_mul(167) as u8).collect();
     let content = script.content(FIRST, &data);
-    (0..count).flat_map(|_| script.egress().seal(&content)).collect()
+    repeated(script, &content, count)
 }
 
 async fn flood(visit: &Visit) -> Result<(), Stop> {
     claims_something(visit)?;
     let (mut script, mut other) = (session(visit).await?, session(visit).await?);
-    for _ in 0..16 {
+    for _ in 0..8 {
         let frames = frames(&mut script, 16);
         script.send_raw("16 messages of 64 KiB", &frames).await;
         other.ping().await.map_err(|stop| stop.within("the other peer"))?;

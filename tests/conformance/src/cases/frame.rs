@@ -2,14 +2,12 @@
 
 use std::time::Duration;
 
-use super::steps::{
-    CLOSED, FIRST, after_content, breach, claims_echo, echo, goes_on, greet_raw, session, session_with,
-};
+use super::steps::{CLOSED, after_content, breach, session};
 use crate::case::{Case, case};
 use crate::ending::Ending;
-use crate::model::frames::{HEADER, MAC, padded};
+use crate::model::frames::{HEADER, padded};
 use crate::outcome::Stop;
-use crate::script::{Incoming, Script};
+use crate::script::Script;
 use crate::visit::Visit;
 
 const FRAMING: &str = "rlpx.md, Framing";
@@ -22,14 +20,8 @@ pub(super) const PING: &[u8] = &[2, 1, 0, 0xc0];
 /// What most headers have behind the size.
 const USUAL: &[u8] = &[0xc2, 0x80, 0x80];
 
-/// After how long without one no further Pong is expected.
-const QUIET: Duration = Duration::from_secs(1);
-
-/// How many messages are sent in one segment.
-const MANY: u64 = 1000;
-
 pub(super) fn cases() -> Vec<Case> {
-    [damaged(), sizes(), tolerated(), streams()].concat()
+    [damaged(), sizes(), tolerated()].concat()
 }
 
 /// Frames that were not sealed as they came.
@@ -227,60 +219,6 @@ fn tolerated() -> Vec<Case> {
     ]
 }
 
-/// How frames come.
-fn streams() -> Vec<Case> {
-    vec![
-        case!(
-            "rlpx/frame/split",
-            Must,
-            FRAMING,
-            ["H29"],
-            "sends a Hello and a Ping, each byte in a segment of its own",
-            "answers with a Pong",
-            split
-        ),
-        case!(
-            "rlpx/frame/joined",
-            Must,
-            FRAMING,
-            ["H29"],
-            "sends 30 Pings in one segment, and another when the Pongs have come",
-            "answers with Pongs, as many as it likes, and with one to the last Ping",
-            joined
-        ),
-        case!(
-            "rlpx/frame/thousand-joined",
-            Must,
-            FRAMING,
-            ["H29"],
-            "sends 1,000 different messages for echo/1 at once",
-            "answers each, in order",
-            thousand_joined,
-            deadline: Duration::from_secs(20)
-        ),
-        case!(
-            "rlpx/frame/end-anywhere",
-            Should,
-            FRAMING,
-            ["H30"],
-            "sends a part of a Hello and a Ping and ends the stream, on a connection for each of 16 offsets",
-            "closes each connection",
-            end_anywhere,
-            deadline: Duration::from_secs(60)
-        ),
-        case!(
-            "rlpx/frame/reset-anywhere",
-            Must,
-            FRAMING,
-            ["H30"],
-            "sends a part of a Hello and a Ping and resets the connection, for each of 16 offsets",
-            "is still there",
-            reset_anywhere,
-            deadline: Duration::from_secs(30)
-        ),
-    ]
-}
-
 /// A Ping that was changed after it was sealed is refused.
 async fn refused(visit: &Visit, change: impl FnOnce(&mut Vec<u8>) + Send) -> Result<(), Stop> {
     let mut script = session(visit).await?;
@@ -310,7 +248,7 @@ async fn first_refused(visit: &Visit, offset: usize) -> Result<(), Stop> {
 }
 
 /// An honest Hello in a frame.
-fn hello_frame(visit: &Visit, script: &mut Script) -> Vec<u8> {
+pub(super) fn hello_frame(visit: &Visit, script: &mut Script) -> Vec<u8> {
     let hello = visit.node.mirror(&script.identity.public_key()).encode();
     let content = script.content(0, &hello);
     script.egress().seal(&content)
@@ -353,6 +291,8 @@ async fn every_size(visit: &Visit) -> Result<(), Stop> {
         // A block with one literal, so that each size can be had.
         let content = [&[2, literal as u8, (literal as u8 - 1) << 2], &data[..]].concat();
         script.send_frame(&format!("a Ping in a frame of {size} bytes"), &content).await;
+    }
+    for size in 4..=48 {
         let answered = script.expect(3, Duration::from_secs(5)).await;
         answered.map_err(|stop| stop.within(format!("a frame of {size} bytes")))?;
     }
@@ -396,91 +336,4 @@ async fn padding(visit: &Visit) -> Result<(), Stop> {
     let frame = [half.header(PING.len(), USUAL), half.body(&body)].concat();
     script.send_raw("a frame with a Ping and odd padding", &frame).await;
     script.expect(3, Duration::from_secs(5)).await.map(drop)
-}
-
-async fn split(visit: &Visit) -> Result<(), Stop> {
-    let mut script = visit.handshake().await?;
-    let hello = hello_frame(visit, &mut script);
-    script.send_in_pieces("a Hello, byte by byte", &hello, 1).await;
-    let Incoming::Message { id: 0, data } = script.receive(CLOSED).await? else {
-        return Err(Stop::unclear("the node says no Hello"));
-    };
-    let version = crate::RawHello::decode(&data).map_err(Stop::unclear)?.version;
-    script.set_compressed(version >= 5);
-    let content = script.content(2, &[0xc0]);
-    let ping = script.egress().seal(&content);
-    script.send_in_pieces("a Ping, byte by byte", &ping, 1).await;
-    script.expect(3, CLOSED).await.map(drop)
-}
-
-async fn joined(visit: &Visit) -> Result<(), Stop> {
-    let mut script = session(visit).await?;
-    let frames: Vec<_> = (0..30).flat_map(|_| script.egress().seal(PING)).collect();
-    script.send_raw("30 frames with Pings", &frames).await;
-    script.expect(3, CLOSED).await.map_err(|stop| stop.within("the first Pong"))?;
-    // One Pong may do for several Pings that have come by then.
-    while script.expect(3, QUIET).await.is_ok() {}
-    script.ping().await.map_err(|stop| stop.within("the Ping after them"))
-}
-
-async fn thousand_joined(visit: &Visit) -> Result<(), Stop> {
-    claims_echo(visit)?;
-    let mut script = session_with(visit, |hello| hello.capabilities = vec![echo()]).await?;
-    let mut frames = Vec::new();
-    for number in 0..MANY {
-        let content = script.content(FIRST, &number.to_be_bytes());
-        frames.extend(script.egress().seal(&content));
-    }
-    script.send_raw("1,000 frames with messages for echo/1", &frames).await;
-    for number in 0..MANY {
-        let came = script.expect(FIRST + 1, Duration::from_secs(10)).await;
-        let came = came.map_err(|stop| stop.within(format!("answer {number} of {MANY}")))?;
-        if came != number.to_be_bytes() {
-            return Err(Stop::failed(format!("answer {number} of {MANY} is {}", hex::encode(came))));
-        }
-    }
-    Ok(())
-}
-
-/// A connection, and what an honest node sends on it: a Hello and a Ping.
-async fn honest(visit: &Visit) -> Result<(Script, Vec<u8>), Stop> {
-    let mut script = visit.handshake().await?;
-    let hello = hello_frame(visit, &mut script);
-    let ping = script.egress().seal(PING);
-    Ok((script, [hello, ping].concat()))
-}
-
-/// Sixteen offsets in this many bytes: the borders of the parts of a frame, and others.
-fn offsets(length: usize) -> [usize; 16] {
-    let (ping, second) = (HEADER + 16 + MAC, length - (HEADER + 16 + MAC));
-    let part = |index: usize| HEADER + (second - HEADER) * index / 6;
-    let parts = [part(1), part(2), part(3), part(4), part(5)];
-    let [a, b, c, d, e] = parts;
-    [0, 1, 15, 16, 31, HEADER, a, b, c, d, e, second - 1, second, second + 16, second + HEADER, second + ping - 1]
-}
-
-async fn end_anywhere(visit: &Visit) -> Result<(), Stop> {
-    for index in 0..16 {
-        let (mut script, bytes) = honest(visit).await?;
-        let offset = offsets(bytes.len())[index];
-        script.send_raw("a part of a Hello and a Ping", &bytes[..offset]).await;
-        script.finish().await;
-        // It may take the pause of a Disconnect, and there is none to whom it could be said.
-        let ending = script.ending(CLOSED).await?;
-        ending.expect_closed().map_err(|stop| stop.within(format!("after {offset} bytes of {}", bytes.len())))?;
-    }
-    Ok(())
-}
-
-async fn reset_anywhere(visit: &Visit) -> Result<(), Stop> {
-    for index in 0..16 {
-        let (mut script, bytes) = honest(visit).await?;
-        let offset = offsets(bytes.len())[index];
-        script.send_raw("a part of a Hello and a Ping", &bytes[..offset]).await;
-        script.reset();
-    }
-    let mut script = visit.handshake().await?;
-    let hello = visit.node.mirror(&script.identity.public_key());
-    greet_raw(&mut script, hello.version, &hello.encode()).await?;
-    goes_on(&mut script).await
 }

@@ -101,6 +101,12 @@ pub(super) async fn after_content(visit: &Visit, what: &str, content: &[u8]) -> 
     script.ending(CLOSED).await
 }
 
+/// This many frames, each with this content.
+pub(super) fn repeated(script: &mut Script, content: &[u8], count: usize) -> Vec<u8> {
+    let frames: Vec<_> = (0..count).map(|_| script.egress().seal(content)).collect();
+    frames.concat()
+}
+
 /// Sends the data of a Hello, and receives the node's Hello.
 ///
 /// # Errors
