@@ -147,7 +147,7 @@ fn verdict(report: &Report, document: &Document<'_>, level: Level) -> Result<Exi
         Some(why) => {
             let left = report::LEVELS.map(|level| document.count(level).not_run).iter().sum::<usize>();
             let all = report.results().len();
-            Err(Failure::new(Exit::Partly, format!("{left} of {all} cases were not run, for {why}")))
+            Err(Failure::new(Exit::Partly, format!("{why}; {left} of {all} cases were not run")))
         }
     }
 }

@@ -11,9 +11,6 @@ use tokio::sync::mpsc;
 use crate::remote::Remote;
 use crate::tools::{Implementation, skipped};
 
-/// Room for all connections that the suite has at once.
-const ARGUMENTS: [&str; 2] = ["--max-peers", "100"];
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn geth_does_what_is_recorded() {
     let module = include_str!("geth/go.mod");
@@ -39,8 +36,9 @@ async fn check(implementation: Implementation, file: &str, node: &str, test: &st
         Ok(program) => program,
         Err(missing) => return skipped(&format!("{}::{test}", module_path!()), &missing),
     };
-    let run = async |suite: Suite| {
-        let remote = Remote::start(&program, &ARGUMENTS).await;
+    let run = async |suite: Suite, key: &str| {
+        // There is room for all connections that the suite has at once.
+        let remote = Remote::start(&program, &["--key", key, "--max-peers", "100"]).await;
         let enode = remote.enode().clone();
         let (dials, wanted) = mpsc::channel(16);
         let dial = Dial::tell(move |enode| {

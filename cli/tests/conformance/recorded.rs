@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use capmux::NodeKey;
 use capmux_conformance::recorded::{self, Came};
 use capmux_conformance::{Level, Outcome, Suite, cases};
 use serde::Deserialize;
@@ -23,10 +24,14 @@ async fn capmux_node_passes_the_conformance_suite_as_recorded() {
     }
 }
 
-/// Runs the command against a new node; for cases in which the node dials, each time another one.
-async fn run(suite: Suite) -> Vec<Came> {
-    let node = Node::start(&["--protocol", "echo"]).await;
-    let dial = format!("exec '{PROGRAM}' node --listen 127.0.0.1:0 --protocol echo --peer {{}}");
+/// Runs the command against a new node; for cases in which the node dials, each time another one with the same key.
+async fn run(suite: Suite, key: &str) -> Vec<Came> {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("key").to_str().expect("text").to_owned();
+    let key: [u8; 32] = hex::decode(key).expect("digits").try_into().expect("64 of them");
+    NodeKey::from_bytes(&key).expect("a key").save_new(&file).expect("it is written");
+    let node = Node::start(&["--protocol", "echo", "--key", &file]).await;
+    let dial = format!("exec '{PROGRAM}' node --listen 127.0.0.1:0 --protocol echo --key '{file}' --peer {{}}");
     let mut args = vec!["conformance", &node.enode, "--json"];
     if cfg!(unix) {
         args.extend(["--listen", "127.0.0.1:0", "--dial-with", &dial]);
@@ -35,6 +40,8 @@ async fn run(suite: Suite) -> Vec<Came> {
     if names.len() < cases().len() {
         args.extend(names.iter().flat_map(|name| ["--only", name]));
     }
+    // What is run once more is run alone.
+    args.extend(["--jobs", if names.len() < cases().len() { "1" } else { "6" }]);
     let output = timeout(WHOLE, command(&args).output()).await.expect("it ends").expect("it can be run");
     #[derive(Deserialize)]
     struct Document {

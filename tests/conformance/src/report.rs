@@ -50,10 +50,10 @@ pub struct Count {
 impl<'a> Document<'a> {
     /// What came of a run, of which the cases up to this level count.
     pub fn new(enode: &'a Enode, report: &'a Report, level: Level) -> Self {
-        let ended = match (report.is_complete(), report.is_gone()) {
-            (true, _) => None,
-            (false, true) => Some("the node stopped answering".to_owned()),
+        let ended = match (report.is_gone(), report.is_complete()) {
+            (true, _) => Some("the node stopped answering".to_owned()),
             (false, false) => Some("it was interrupted".to_owned()),
+            (false, true) => None,
         };
         Self { enode, node: Some(report.node()), results: report.results().into(), level, ended }
     }
@@ -64,7 +64,7 @@ impl<'a> Document<'a> {
         Self { enode, node: None, results, level, ended: Some(error.to_string()) }
     }
 
-    /// Why the run ended before all cases were run; `None` when all were.
+    /// Why the run ended early, or that the node was gone at its end; `None` when all is well.
     pub fn ended(&self) -> Option<&str> {
         self.ended.as_deref()
     }
@@ -176,7 +176,7 @@ mod tests {
         let ended = Some("it was interrupted".to_owned());
         let document = Document { enode: &enode, node: None, results: results().into(), level: Level::Should, ended };
         let xml = document.to_junit();
-        assert!(xml.contains(r#"tests="6" failures="1" errors="1""#), "{xml}");
+        assert!(xml.contains(r#"tests="6" skipped="3" failures="1" errors="1""#), "{xml}");
         assert_eq!(xml.matches("<skipped").count(), 3, "{xml}");
         assert!(xml.contains("failed, and MAY does not count here: open"), "{xml}");
         assert!(xml.contains("and &lt;more&gt;") && xml.contains("node: Pong, 2 bytes, 03c0"), "{xml}");

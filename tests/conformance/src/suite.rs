@@ -164,10 +164,10 @@ impl Report {
         self.results.iter().all(|result| result.outcome != Outcome::NotRun)
     }
 
-    /// Whether no case of this level or one that matters more has failed or is left.
+    /// Whether no case of this level or one that matters more has failed or is left, and the node is there still.
     pub fn is_passed(&self, level: Level) -> bool {
         let bad = |outcome| matches!(outcome, Outcome::Failed | Outcome::NotRun);
-        !self.results.iter().any(|result| result.case.level <= level && bad(result.outcome))
+        !self.is_gone && !self.results.iter().any(|result| result.case.level <= level && bad(result.outcome))
     }
 }
 

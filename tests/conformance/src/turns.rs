@@ -17,6 +17,9 @@ use crate::visit::Visit;
 /// How long the honest connection after a case may take in all.
 const ALIVE: Duration = Duration::from_secs(20);
 
+/// What is said of a case behind which no honest connection came about.
+pub(crate) const GONE: &str = "afterwards the node is gone";
+
 /// The pauses before the node is given further chances to answer. It may be slow rather than gone.
 const FURTHER_CHANCES: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(5)];
 
@@ -122,7 +125,7 @@ async fn run(
     let alive = if is_untouched { Ok(()) } else { alive(&node).await };
     if let Err(error) = &alive {
         result.outcome = Outcome::Failed;
-        result.seen = format!("{}; afterwards the node is gone: {error}", result.seen);
+        result.seen = format!("{}; {GONE}: {error}", result.seen);
     }
     Done { index, result, is_alive: alive.is_ok(), is_announced }
 }

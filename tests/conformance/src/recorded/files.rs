@@ -8,6 +8,7 @@ use super::{Came, Recorded, table};
 use crate::cases::cases;
 use crate::outcome::Outcome;
 use crate::suite::Suite;
+use crate::turns::GONE;
 
 /// The nodes whose results are kept, in the order of the table.
 pub const FILES: [&str; 3] = ["capmux", "geth", "ethereumjs"];
@@ -18,20 +19,28 @@ const MARKS: [&str; 2] = ["<!-- begin of the table -->\n", "<!-- end of the tabl
 /// What rewrites the files.
 const COMMAND: &str = "CAPMUX_BLESS=1 cargo test -p capmux -p capmux-cli -p capmux-conformance conformance";
 
-/// Checks what the suite finds out about a node against the file that is kept of it. Cases that differ are run once more,
-/// one at a time, and what comes of them then counts. With `CAPMUX_BLESS=1` the file is rewritten instead, and the table.
+/// The secret keys B and A of EIP-8. With them a node can be told the vectors, which else are skipped.
+const KEYS: [&str; 2] = [
+    "b71c71a67e1177ad4e901695e1b4b9ee17ae16c6668d313eac2f96dbcda3f291",
+    "49a7b37aa6f6645917e7b807e9d1c00d4fa71f18343b0d4122a4d2df64dd6fee",
+];
+
+/// Checks what the suite finds out about a node against the file that is kept of it. `run` starts a node with the secret
+/// key that it is given, 64 hexadecimal digits, and runs the suite against it.
+///
+/// Cases that end in another way than recorded are run once more, one at a time, and what comes of them then counts.
+/// With `CAPMUX_BLESS=1` the file is rewritten instead, and the table.
 ///
 /// # Errors
 /// All differences, and the command that rewrites the files.
-pub async fn check(file: &str, node: &str, run: impl AsyncFn(Suite) -> Vec<Came>) -> Result<(), String> {
-    let mut came = run(Suite::new()).await;
+pub async fn check(file: &str, node: &str, run: impl AsyncFn(Suite, &str) -> Vec<Came>) -> Result<(), String> {
+    let mut came = with_both_keys(Suite::new(), &run).await;
     let recorded = read(file).unwrap_or_else(|_| Recorded::new(node));
-    let differing: Vec<_> = recorded.differences(&came).into_iter().map(|difference| difference.case).collect();
+    let differing = recorded.differences(&came).into_iter().filter(|difference| difference.recorded.is_some());
+    let differing: Vec<_> = differing.map(|difference| difference.case).collect();
     if !differing.is_empty() {
         let again = Suite::new().retain(|case| differing.iter().any(|name| name == case.name)).jobs(1);
-        for second in run(again).await {
-            came.iter_mut().filter(|first| first.name == second.name).for_each(|first| *first = second.clone());
-        }
+        replace(&mut came, &with_both_keys(again, &run).await);
     }
     if env::var_os("CAPMUX_BLESS").is_some_and(|value| value == "1") {
         return bless(file, Recorded { node: node.to_owned(), ..recorded }, &came);
@@ -45,6 +54,52 @@ pub async fn check(file: &str, node: &str, run: impl AsyncFn(Suite) -> Vec<Came>
     }
     let path = path(file);
     Err(format!("{} is not what {node} does:\n{}\nto accept that: {COMMAND}", path.display(), wrong.join("\n")))
+}
+
+/// Runs cases with one key, and those that were skipped with the other.
+async fn with_both_keys(suite: Suite, run: &impl AsyncFn(Suite, &str) -> Vec<Came>) -> Vec<Came> {
+    let [first, other] = KEYS;
+    let mut came = to_the_end(suite.clone(), first, run).await;
+    let is_skipped = |name: &str| came.iter().any(|came| came.name == name && came.outcome == Outcome::Skipped);
+    let skipped = suite.retain(|case| is_skipped(case.name));
+    if !skipped.cases().is_empty() {
+        let later = to_the_end(skipped, other, run).await;
+        replace(&mut came, &later);
+    }
+    came
+}
+
+/// Runs all cases, though some end the node: those that are left are run against a new one, as long as there are fewer
+/// each time. The cases after which a node was gone are then run alone, each against one of its own, as another case may
+/// have ended it.
+async fn to_the_end(suite: Suite, key: &str, run: &impl AsyncFn(Suite, &str) -> Vec<Came>) -> Vec<Came> {
+    let mut came = run(suite.clone(), key).await;
+    let mut left = usize::MAX;
+    loop {
+        let names = names(&came, |came| came.outcome == Outcome::NotRun);
+        if names.is_empty() || names.len() >= left {
+            break;
+        }
+        left = names.len();
+        replace(&mut came, &run(suite.clone().retain(|case| names.iter().any(|name| name == case.name)), key).await);
+    }
+    for name in names(&came, |came| came.seen.contains(GONE)) {
+        replace(&mut came, &run(suite.clone().retain(|case| case.name == name), key).await);
+    }
+    came
+}
+
+fn names(came: &[Came], is_meant: impl Fn(&Came) -> bool) -> Vec<String> {
+    came.iter().filter(|came| is_meant(came)).map(|came| came.name.clone()).collect()
+}
+
+/// Takes what came of cases that were run once more.
+fn replace(came: &mut [Came], later: &[Came]) {
+    for first in came {
+        if let Some(second) = later.iter().find(|second| second.name == first.name) {
+            first.clone_from(second);
+        }
+    }
 }
 
 /// Reads the file of a node.
