@@ -1,7 +1,7 @@
 //! What threads meet at: locks, counters and time, in the places where the order of things matters.
 //!
 //! In the library these are the standard library's and tokio's own. In its unit tests they behave the same, but when a
-//! test [explores](explored::explore) the orders in which things can happen, the orders are chosen there.
+//! test explores the orders in which things can happen, the orders are chosen there.
 
 #[cfg(test)]
 pub(crate) mod explored;

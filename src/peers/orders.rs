@@ -90,5 +90,5 @@ async fn come_and_go() {
 
 #[test]
 fn what_waits_for_a_peer_is_sent_once_or_given_up() {
-    explore(2_000, || block_on(come_and_go()));
+    explore(400, || block_on(come_and_go()));
 }

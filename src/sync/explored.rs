@@ -39,14 +39,25 @@ const LOOKS: u32 = 12;
 /// and half so that few changes of task are decisive (PCT). `CAPMUX_SCHEDULE_SEED` sets the seed of both.
 ///
 /// # Panics
-/// When the check fails, all tasks wait, or it does not come to an end. The seed is printed; `SHUTTLE_RANDOM_SEED` and
-/// `CAPMUX_SCHEDULES=1` run that order again.
+/// When the check fails, all tasks wait, or it does not come to an end. The seed is printed.
 pub(crate) fn explore(count: usize, check: impl Fn() + Send + Sync + Clone + 'static) {
     let number = |name| std::env::var(name).ok().and_then(|text: String| text.parse::<u64>().ok());
     let count = number("CAPMUX_SCHEDULES").map_or(count, |count| count as usize);
     let seed = number("CAPMUX_SCHEDULE_SEED").unwrap_or_else(|| fastrand::u64(..));
+    let _seed = Seed(seed);
     run(RandomScheduler::new_from_seed(seed, count.div_ceil(2)), check.clone());
     run(PctScheduler::new_from_seed(seed, 4, count / 2), check);
+}
+
+/// Told if the check fails.
+struct Seed(u64);
+
+impl Drop for Seed {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("CAPMUX_SCHEDULE_SEED={} finds it again", self.0);
+        }
+    }
 }
 
 fn run(scheduler: impl Scheduler + 'static, check: impl Fn() + Send + Sync + 'static) {

@@ -110,10 +110,10 @@ fn bytes_that_are_not_charged_after_all_keep_nothing_of_the_pool() {
 
 #[test]
 fn every_message_comes_once_in_all_orders() {
-    explore(3_000, || block_on(peers(Timers::Never)));
+    explore(1_500, || block_on(peers(Timers::Never)));
 }
 
 #[test]
 fn patience_can_end_in_any_order() {
-    explore(3_000, || block_on(peers(Timers::AnyMoment)));
+    explore(1_500, || block_on(peers(Timers::AnyMoment)));
 }

@@ -82,7 +82,7 @@ async fn join(senders: Vec<JoinHandle<Sent>>) -> Vec<Sent> {
 #[test]
 fn what_is_taken_on_is_written_once_and_in_order() {
     for chunk in [None, Some(8 * 1024)] {
-        explore(1_200, move || block_on(while_it_lasts(chunk)));
+        explore(400, move || block_on(while_it_lasts(chunk)));
     }
 }
 
@@ -128,7 +128,7 @@ async fn control(outbox: Arc<Outbox>) {
 
 #[test]
 fn a_pong_is_written_whoever_else_writes() {
-    explore(800, || {
+    explore(300, || {
         block_on(async {
             let mut ends = Ends::new(&NodeKey::random(), None, None);
             begin(Timers::Never);
@@ -169,7 +169,7 @@ enum End {
 #[test]
 fn whenever_the_connection_ends_everybody_learns_of_it_once() {
     for end in [End::Drain, End::Now, End::DrainThenNow, End::Abort, End::Break] {
-        explore(600, move || block_on(to_the_end(end)));
+        explore(200, move || block_on(to_the_end(end)));
     }
 }
 

@@ -53,7 +53,7 @@ fn one_connection_with_a_node_is_the_peer_whatever_the_order() {
     let [inbound, outbound] = [Direction::Inbound, Direction::Outbound].map(|direction| Ends::peer(&key, direction));
     for own in [[0; 32], [0xff; 32]] {
         let (inbound, outbound) = (inbound.clone(), outbound.clone());
-        explore(3_000, move || {
+        explore(1_500, move || {
             let limits = PeerLimits { max_peers: 4, max_inbound: 4, max_outbound: 4 };
             let set = Arc::new(PeerSet::new(NodeId::from_bytes(own), limits, Access::default()));
             let (id, peers) = (inbound.id(), Arc::new(AtomicUsize::new(0)));

@@ -17,7 +17,7 @@ async fn read(mut stream: EventStream) -> Vec<Event> {
 
 #[test]
 fn readers_agree_on_one_order_and_learn_of_the_end() {
-    explore(3_000, || {
+    explore(1_500, || {
         block_on(async {
             let emitter = Arc::new(Emitter(Hub::new(16, Arc::default())));
             let all = emitter.subscribe(EventFilter::default());
