@@ -10,7 +10,9 @@ const KEY: &str = "ca634cae0d49acb401d8a4c6b6fe8c55b70d115bf400769cc1400f3258cd3
 async fn help_lists_the_commands_and_the_exit_codes() {
     let help = run(&["--help"]).await;
     assert_eq!(help.code, 0);
-    for word in ["ping", "key", "node", "demo", "bench", "book", "config", "completions", "man", "Exit codes"] {
+    for word in
+        ["ping", "key", "node", "demo", "conformance", "bench", "book", "config", "completions", "man", "Exit codes"]
+    {
         assert!(help.stdout.contains(word), "{word}: {}", help.stdout);
     }
     assert_eq!(run(&["--version"]).await.stdout, concat!("capmux ", env!("CARGO_PKG_VERSION"), "\n"));
@@ -86,6 +88,7 @@ async fn the_manual_has_a_page_for_each_command() {
         "capmux-key-generate",
         "capmux-node",
         "capmux-demo",
+        "capmux-conformance",
         "capmux-bench",
         "capmux-config",
     ] {

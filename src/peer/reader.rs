@@ -5,6 +5,7 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::time::{Instant, Sleep, sleep, sleep_until};
 
 use super::PeerInner;
@@ -22,7 +23,7 @@ use crate::p2p::{Event, Session, TimerAction};
 /// After so many bytes in a row other tasks get their turn.
 const TURN_BYTES: usize = 256 * 1024;
 
-/// What a larger frame holds is decompressed only when there is a place for it.
+/// What a larger frame holds is decompressed only when there is a place for it, and memory.
 const SMALL: usize = 4 * 1024;
 
 /// How often it is looked whether a Ping has left that had to queue.
@@ -108,13 +109,12 @@ impl Reader {
         let mut messages = 0;
         while let Some(content) = self.frames.next_frame(limit, keep)? {
             messages += 1;
-            if content.len() > SMALL
-                && let Some((place, size)) = self.session.announced(&content)
-                && !self.inboxes[place].has_room(size)
-            {
-                self.room(place, size, &mut now).await?;
+            let reserved = if content.len() > SMALL { self.reserve(&content, &mut now).await? } else { 0 };
+            let event = self.session.receive(content, now.into_std())?;
+            if reserved > 0 && !matches!(event, Event::Message { .. }) {
+                self.account.discharge(reserved);
             }
-            match self.session.receive(content, now.into_std())? {
+            match event {
                 Event::Message { place, code, payload } => {
                     if self.chunk_bytes > 0 {
                         self.charge_chunks();
@@ -124,7 +124,7 @@ impl Reader {
                     if self.tap.is_open(Way::Received) {
                         self.tap.tell(Way::Received, &self.meters[place].capability, code, payload.len());
                     }
-                    self.deliver(place, Message::new(code, payload), &mut now).await?;
+                    self.deliver(place, Message::new(code, payload), reserved, &mut now).await?;
                     if let Some(pause) = pause {
                         self.flush_counts();
                         let since = Instant::now();
@@ -202,11 +202,30 @@ impl Reader {
         }
     }
 
-    /// Puts a message into its inbox. While that is full, or the memory for all peers is used up, nothing is read from
-    /// this peer.
-    async fn deliver(&mut self, place: usize, message: Message, now: &mut Instant) -> Result<(), PeerError> {
-        let size = message.payload.len();
+    /// Waits for a place for what a larger frame holds, and charges the account for it: it is decompressed only then, as
+    /// few bytes can hold much. Returns what was charged.
+    async fn reserve(&mut self, content: &Bytes, now: &mut Instant) -> Result<usize, PeerError> {
+        let Some((place, size)) = self.session.announced(content) else { return Ok(0) };
+        if !self.inboxes[place].has_room(size) {
+            self.room(place, size, now).await?;
+        }
         self.charge(size, now).await;
+        Ok(size)
+    }
+
+    /// Puts a message into its inbox, for which so much has been charged already. While that is full, or the memory for
+    /// all peers is used up, nothing is read from this peer.
+    async fn deliver(
+        &mut self,
+        place: usize,
+        message: Message,
+        reserved: usize,
+        now: &mut Instant,
+    ) -> Result<(), PeerError> {
+        let size = message.payload.len();
+        if reserved < size {
+            self.charge(size - reserved, now).await;
+        }
         let mut offered = self.inboxes[place].offer(message);
         while let Err(refused) = offered {
             self.room(place, size, now).await?;

@@ -94,7 +94,7 @@ pub(crate) fn first_frames_that_are_too_large_take_nothing() {
     let each = used.bytes_max / TIMES as u64;
     // What it takes to say so: a Disconnect, an event.
     assert!(each <= 32 * KIB, "H24: nothing for the frame: {each} bytes each");
-    runtime.block_on(sleep(Duration::from_secs(2)));
+    runtime.block_on(async { sleep(Duration::from_secs(2)).await });
     assert_eq!(server.status().pending, 0, "H24: closed at its header");
 }
 

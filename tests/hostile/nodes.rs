@@ -2,13 +2,14 @@
 
 use std::fs;
 use std::net::IpAddr;
+use std::sync::LazyLock;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use capmux::book::{AddressBook, Refusal, SharedBook, Source};
 use capmux::node::KeyFileError;
 use capmux::rlpx::{HandshakeRandom, Initiator, Recipient};
 use capmux::testing::{Network, node};
-use capmux::{Address, NodeAddr, NodeKey, Server, ServerBuilder};
+use capmux::{Address, NodeAddr, NodeKey, PublicKey, Server, ServerBuilder};
 use capmux_conformance::{Node, Visit};
 use tokio::time::{sleep, timeout};
 
@@ -20,15 +21,18 @@ fn now() -> SystemTime {
     UNIX_EPOCH + Duration::from_secs(1_800_000_000)
 }
 
-/// A node with a key of its own, at this address.
-fn at(ip: IpAddr, port: u16) -> NodeAddr {
-    NodeAddr::new(NodeKey::random().public_key(), [Address::Ip((ip, port).into())])
+/// Keys that nobody needs the secrets of.
+static KEYS: LazyLock<Vec<PublicKey>> = LazyLock::new(|| (0..2_000).map(|_| NodeKey::random().public_key()).collect());
+
+/// A node at this address, with the key of this number.
+fn at(number: usize, ip: IpAddr, port: u16) -> NodeAddr {
+    NodeAddr::new(KEYS[number % KEYS.len()], [Address::Ip((ip, port).into())])
 }
 
 /// Somebody with a public address.
 fn source(number: usize) -> Source {
     let [.., high, low] = number.to_be_bytes();
-    Source::Peer { id: NodeKey::random().node_id(), ip: Some([20 + low % 70, high, low, 1].into()) }
+    Source::Peer { id: KEYS[number % 100].node_id(), ip: Some([20 + low % 70, high, low, 1].into()) }
 }
 
 #[test]
@@ -38,7 +42,7 @@ pub(crate) fn one_network_gets_ten_places_in_the_book() {
         let mut book = AddressBook::new(10_000, [round as u8; 16]);
         let ids = 2_000;
         for number in 0..ids {
-            let node = at([9, 9, round as u8, (number % 256) as u8].into(), 1 + number as u16);
+            let node = at(number, [9, 9, round as u8, (number % 256) as u8].into(), 1 + number as u16);
             let _ = book.offer(&node, &source(number), now());
         }
         assert!((1..=10).contains(&book.len()), "H75: {} of {ids} ids from one /24", book.len());
@@ -63,12 +67,12 @@ pub(crate) fn useless_addresses_from_a_public_source_are_not_dialled() {
             [0, 0, 0, 0, 0, 0xffff, 0x0a00, u16::from(low)].into(),
         ];
         for ip in ips {
-            let refused = book.offer(&at(ip, 30_303), &source(number), now());
+            let refused = book.offer(&at(number, ip, 30_303), &source(number), now());
             assert!(matches!(refused, Err(Refusal::NotRoutable(_))), "H77: {ip}: {refused:?}");
         }
-        let refused = book.offer(&at([8, 8, 8, low].into(), 0), &source(number), now());
+        let refused = book.offer(&at(number, [8, 8, 8, low].into(), 0), &source(number), now());
         assert!(matches!(refused, Err(Refusal::PortZero(_))), "H77: {refused:?}");
-        let refused = book.offer(&at(own, 30_303), &source(number), now());
+        let refused = book.offer(&at(number, own, 30_303), &source(number), now());
         assert!(matches!(refused, Err(Refusal::OwnAddress(_))), "H77: {refused:?}");
     }
     assert!(book.is_empty(), "H77: none of it is dialled");
@@ -84,7 +88,8 @@ async fn poisoned(round: usize) -> (Network, Server, ServerBuilder) {
     let mut book = AddressBook::new(500, [round as u8; 16]);
     for number in 0..1_000 {
         let [.., high, low] = usize::to_be_bytes(number);
-        let _ = book.offer(&at([20 + low % 100, low, high, 1].into(), 30_303), &source(number), SystemTime::now());
+        let _ =
+            book.offer(&at(number, [20 + low % 100, low, high, 1].into(), 30_303), &source(number), SystemTime::now());
     }
     assert!(book.len() > 100, "H78: it is full of the attacker's nodes: {}", book.len());
     let wanted = start(listen("10.0.8.1")).await;
