@@ -5,8 +5,11 @@ use bytes::Bytes;
 
 use super::{NONCE, Node, payload};
 
+/// What is run on an input. It returns how often the input got through the check that guards the deepest code.
+pub type Target = fn(&[u8]) -> usize;
+
 /// What there is to run, by name.
-pub const TARGETS: &[(&str, fn(&[u8]) -> usize)] = &[("gossip", gossip)];
+pub const TARGETS: &[(&str, Target)] = &[("gossip", gossip)];
 
 /// Messages that come, some of them again: each is new once, until as many others have come as are remembered, and what
 /// it carries is all that follows its nonce. Returns how many were new.

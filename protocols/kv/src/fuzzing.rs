@@ -12,8 +12,11 @@ use crate::store::Store;
 use crate::wire::{Get, Key, Keys, KvMessage, List, Put, Value};
 use crate::{MAX_COUNT, MAX_KEY_SIZE, MAX_VALUE_SIZE};
 
+/// What is run on an input. It returns how often the input got through the check that guards the deepest code.
+pub type Target = fn(&[u8]) -> usize;
+
 /// What there is to run, by name.
-pub const TARGETS: &[(&str, fn(&[u8]) -> usize)] = &[("kv_messages", kv_messages), ("kv_store", kv_store)];
+pub const TARGETS: &[(&str, Target)] = &[("kv_messages", kv_messages), ("kv_store", kv_store)];
 
 /// A body: what is read as a message or an answer is within the limits, and reads as the same when it is written.
 /// Returns how many kinds of message or answer it is.

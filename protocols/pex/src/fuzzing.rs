@@ -19,8 +19,11 @@ use crate::pace::{Gate, Outcome, Pace};
 use crate::wire::{Announce, Announcement, Nodes, PexMessage, Record};
 use crate::{MAX_INTERVAL, MAX_RECORDS, MIN_INTERVAL, PexSettings};
 
+/// What is run on an input. It returns how often the input got through the check that guards the deepest code.
+pub type Target = fn(&[u8]) -> usize;
+
 /// What there is to run, by name.
-pub const TARGETS: &[(&str, fn(&[u8]) -> usize)] = &[("pex_messages", pex_messages), ("pex_pace", pex_pace)];
+pub const TARGETS: &[(&str, Target)] = &[("pex_messages", pex_messages), ("pex_pace", pex_pace)];
 
 /// A body: what is read as a message or an answer tells of no more nodes than may be, and reads as the same when it is
 /// written. And nodes as they are told: read as they were written, and when they are damaged, none that has signed its

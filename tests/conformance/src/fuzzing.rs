@@ -10,8 +10,11 @@ use crate::RawHello;
 use crate::model::frames::{Connection, HEADER, Half, padded};
 use crate::model::{Broken, Node};
 
+/// What is run on an input. It returns how often the input got through the check that guards the deepest code.
+pub type Target = fn(&[u8]) -> usize;
+
 /// What there is to run, by name.
-pub const TARGETS: &[(&str, fn(&[u8]) -> usize)] = &[("differential", differential)];
+pub const TARGETS: &[(&str, Target)] = &[("differential", differential)];
 
 /// The largest content of a frame that is accepted.
 const LIMIT: usize = 2048;
