@@ -12,7 +12,7 @@ use crate::store::Store;
 use crate::wire::{Get, Key, Keys, KvMessage, List, Put, Value};
 use crate::{MAX_COUNT, MAX_KEY_SIZE, MAX_VALUE_SIZE};
 
-/// The body of a target: it returns how often the input got to what is behind its checks.
+/// What is run on an input. It returns how often the input got through the check that guards the deepest code.
 pub type Target = fn(&[u8]) -> usize;
 
 /// What there is to run, by name.

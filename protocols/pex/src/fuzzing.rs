@@ -19,7 +19,7 @@ use crate::pace::{Gate, Outcome, Pace};
 use crate::wire::{Announce, Announcement, Nodes, PexMessage, Record};
 use crate::{MAX_INTERVAL, MAX_RECORDS, MIN_INTERVAL, PexSettings};
 
-/// The body of a target: it returns how often the input got to what is behind its checks.
+/// What is run on an input. It returns how often the input got through the check that guards the deepest code.
 pub type Target = fn(&[u8]) -> usize;
 
 /// What there is to run, by name.

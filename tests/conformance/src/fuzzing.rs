@@ -10,7 +10,7 @@ use crate::RawHello;
 use crate::model::frames::{Connection, HEADER, Half, padded};
 use crate::model::{Broken, Node};
 
-/// The body of a target: it returns how often the input got to what is behind its checks.
+/// What is run on an input. It returns how often the input got through the check that guards the deepest code.
 pub type Target = fn(&[u8]) -> usize;
 
 /// What there is to run, by name.
