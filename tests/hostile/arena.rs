@@ -80,7 +80,7 @@ impl Scene {
     /// On loopback and in real time.
     pub(crate) fn on_sockets(mut self) -> Self {
         self.on_sockets = true;
-        (self.pace, self.rest) = (Duration::from_millis(20), Duration::ZERO);
+        (self.pace, self.rest) = (Duration::from_millis(20), Duration::from_millis(500));
         self
     }
 

@@ -70,7 +70,12 @@ pub(crate) fn of_silent_sockets_fifty_have_descriptors() {
         let address = server.local_addr().expect("it listens");
         let before = descriptors();
         for round in 0..10 {
-            let silent: Vec<_> = (0..10 * TIMES).map(|_| TcpStream::connect(address).expect("it connects")).collect();
+            let mut silent = Vec::new();
+            for _ in 0..10 {
+                silent.extend((0..TIMES).map(|_| TcpStream::connect(address).expect("it connects")));
+                // The server is on this thread: it accepts what waits for it.
+                sleep(Duration::from_millis(20)).await;
+            }
             sleep(Duration::from_millis(50)).await;
             soon(peer.ping()).await.expect("H19: honest peers go on");
             let status = server.status();
