@@ -165,9 +165,11 @@ impl Account {
             }
         };
         self.is_waiting.store(false, Ordering::SeqCst);
+        // Who settles in between would give back what is granted before it is held.
+        let mut granted = self.granted();
         if let Ok(permit) = permit {
             permit.forget();
-            self.grant(&mut self.granted(), missing);
+            self.grant(&mut granted, missing);
         }
         self.held.fetch_add(bytes, Ordering::Relaxed);
     }

@@ -110,27 +110,11 @@ impl Reader {
         while let Some(content) = self.frames.next_frame(limit, keep)? {
             messages += 1;
             let reserved = if content.len() > SMALL { self.reserve(&content, &mut now).await? } else { 0 };
-            let event = self.session.receive(content, now.into_std())?;
-            if reserved > 0 && !matches!(event, Event::Message { .. }) {
-                self.account.discharge(reserved);
-            }
-            match event {
+            let event = self.session.receive(content, now.into_std());
+            // Only a message has its size announced. What is none must not count until the end of the connection.
+            match event.inspect_err(|_| self.account.discharge(reserved))? {
                 Event::Message { place, code, payload } => {
-                    if self.chunk_bytes > 0 {
-                        self.charge_chunks();
-                    }
-                    self.run.count(&self.meters, place, code, payload.len());
-                    let pause = self.session.admit(place, now.into_std())?;
-                    if self.tap.is_open(Way::Received) {
-                        self.tap.tell(Way::Received, &self.meters[place].capability, code, payload.len());
-                    }
-                    self.deliver(place, Message::new(code, payload), reserved, &mut now).await?;
-                    if let Some(pause) = pause {
-                        self.flush_counts();
-                        let since = Instant::now();
-                        sleep(pause).await;
-                        self.excuse(&mut now, since);
-                    }
+                    self.message(place, Message::new(code, payload), reserved, &mut now).await?;
                 }
                 Event::Chunk { .. } => self.charge_chunks(),
                 Event::Ping => self.outbox.pong(),
@@ -147,6 +131,33 @@ impl Reader {
         let frame_limit = self.session.frame_pending(now.into_std(), self.frames.is_inside_frame());
         if frame_limit.is_some_and(|limit| Instant::from_std(limit) < timer.deadline()) {
             timer.as_mut().reset(self.on_timer()?);
+        }
+        Ok(())
+    }
+
+    /// Counts a message and hands it to its handler, in its time.
+    async fn message(
+        &mut self,
+        place: usize,
+        message: Message,
+        reserved: usize,
+        now: &mut Instant,
+    ) -> Result<(), PeerError> {
+        if self.chunk_bytes > 0 {
+            self.charge_chunks();
+        }
+        let (code, size) = (message.code, message.payload.len());
+        self.run.count(&self.meters, place, code, size);
+        let pause = self.session.admit(place, now.into_std())?;
+        if self.tap.is_open(Way::Received) {
+            self.tap.tell(Way::Received, &self.meters[place].capability, code, size);
+        }
+        self.deliver(place, message, reserved, now).await?;
+        if let Some(pause) = pause {
+            self.flush_counts();
+            let since = Instant::now();
+            sleep(pause).await;
+            self.excuse(now, since);
         }
         Ok(())
     }

@@ -11,7 +11,7 @@ use capmux_conformance::{Node, Script, Visit, model};
 use tokio::time::sleep;
 
 use crate::arena::{HOST, HOSTILE, TIMES, at_once, runtime, together};
-use crate::support::{echo, settle, sink};
+use crate::support::{echo, settle, sink, soon};
 
 const KIB: u64 = 1024;
 const MIB: u64 = 1024 * KIB;
@@ -131,6 +131,23 @@ pub(crate) fn sixteen_mebibytes_of_zeros_a_hundred_times_stay_within_the_budget(
     assert!(used.bytes_current <= 8 * MIB as i64, "H34: buffers shrink afterwards: {used:?}");
 }
 
+#[test]
+pub(crate) fn blocks_that_lie_about_their_length_hold_nothing_of_the_budget() {
+    let _turn = together();
+    let runtime = runtime(true);
+    let (_network, server, mut scripts) = runtime.block_on(peers(large));
+    runtime.block_on(async {
+        for script in &mut scripts {
+            // It declares 16 MiB less one byte, which so few cannot hold.
+            let content = [&[FIRST as u8, 0xff, 0xff, 0xff, 0x07][..], &[0; 5000]].concat();
+            script.send_frame("a block that lies about its length", &content).await;
+            script.expect(1, Duration::from_secs(1)).await.expect("H35: it is told at once");
+            // The server waits until the connection is closed at this end, too.
+            assert_eq!(server.status().receive_budget_used, 0, "H35 R9: others can have it");
+        }
+    });
+}
+
 /// What a server may hold unless it is told otherwise.
 fn default_budget() -> usize {
     let node = capmux::testing::node().protocol(echo());
@@ -192,9 +209,12 @@ pub(crate) fn connections_without_a_proof_take_8_kib_each() {
         };
         let mut streams = Vec::with_capacity(TIMES);
         let arrived = async |server: &Server, count: usize| {
-            while server.status().pending < count {
-                tokio::task::yield_now().await;
-            }
+            let all = async {
+                while server.status().pending < count {
+                    tokio::task::yield_now().await;
+                }
+            };
+            soon(all).await;
             sleep(Duration::from_millis(50)).await;
             settle().await;
         };
@@ -208,9 +228,12 @@ pub(crate) fn connections_without_a_proof_take_8_kib_each() {
         assert!(each <= 8 * KIB && each > 100, "H1: {sent} bytes of auth: {each} bytes each");
         drop(streams);
         runtime.block_on(async {
-            while server.status().pending > 0 {
-                sleep(Duration::from_millis(1)).await;
-            }
+            let none = async {
+                while server.status().pending > 0 {
+                    sleep(Duration::from_millis(1)).await;
+                }
+            };
+            soon(none).await;
         });
     }
 }

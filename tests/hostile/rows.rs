@@ -103,7 +103,7 @@ const ROWS: &[Row] = &[
     row(34, "the receive budget, and 2 MiB for each peer")
         .here(&[memory::sixteen_mebibytes_of_zeros_a_hundred_times_stay_within_the_budget])
         .elsewhere(&[("tests/memory.rs", "a_hundred_times_16_mib_of_zeros_stay_within_the_budget_and_leave_nothing")]),
-    row(35, "D0x02").cases(),
+    row(35, "D0x02").here(&[memory::blocks_that_lie_about_their_length_hold_nothing_of_the_budget]).cases(),
     row(37, "bounded depth and heap").cases(),
     row(38, "D0x02").cases(),
     row(39, "closed at 5 s").here(&[session::who_says_no_hello_is_closed_at_five_seconds]),
