@@ -6,9 +6,10 @@ use capmux::{Enode, Transport};
 
 use crate::ending::Ending;
 use crate::hello::RawHello;
+use crate::incoming::Incoming;
 use crate::model;
 use crate::outcome::Stop;
-use crate::script::{Incoming, Script};
+use crate::script::Script;
 use crate::stream::Dialler;
 use crate::transcript::Transcript;
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::case::Case;
-use crate::transcript::{Record, Transcript};
+use crate::transcript::{Record, Transcript, cut};
 
 /// What a case has found out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -59,7 +59,7 @@ impl CaseResult {
     pub(crate) fn new(case: Case, ended: Result<(), Stop>, transcript: &Transcript, duration: Duration) -> Self {
         let (outcome, seen) = match ended {
             Ok(()) => (Outcome::Passed, case.expects.to_owned()),
-            Err(stop) => (stop.outcome(), stop.to_string()),
+            Err(stop) => (stop.outcome(), cut(stop.to_string())),
         };
         Self { case, outcome, seen, last: transcript.records(), duration }
     }

@@ -1,6 +1,5 @@
 //! One connection with the node, in the hands of a case.
 
-use std::fmt;
 use std::io::ErrorKind;
 use std::time::Duration;
 
@@ -11,7 +10,8 @@ use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
 use crate::ending::{Closed, Ending};
 use crate::hello::RawHello;
-use crate::model::frames::{Connection, HEADER, Half, MAC};
+use crate::incoming::{Incoming, describe, reason, uncompressed};
+use crate::model::frames::{Connection, HEADER, Half, LARGEST, MAC};
 use crate::model::{self, Broken};
 use crate::outcome::Stop;
 use crate::stream::Stream;
@@ -25,6 +25,9 @@ const BETWEEN: Duration = Duration::from_millis(2);
 
 /// How many pieces have a pause each. Of the others, only one in as many has.
 const PAUSES: usize = 16;
+
+/// How many bytes that have come are kept at most while a case writes: two of the largest frames.
+const UNREAD: usize = 2 * LARGEST;
 
 /// How long the answer to a Ping may take.
 const PONG: Duration = Duration::from_secs(5);
@@ -46,22 +49,6 @@ pub struct Script {
     buffer: BytesMut,
     closed: Option<Closed>,
     transcript: Transcript,
-}
-
-/// What comes from the node.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Incoming {
-    /// A message, its data uncompressed.
-    Message {
-        /// The absolute message id.
-        id: u64,
-        /// What follows the id.
-        data: Vec<u8>,
-    },
-    /// The end of the connection.
-    Closed(Closed),
-    /// Nothing, for as long as was waited.
-    Nothing,
 }
 
 impl Script {
@@ -268,6 +255,10 @@ impl Script {
 
     async fn receive_until(&mut self, deadline: Instant) -> Result<Incoming, Stop> {
         loop {
+            // However much has come already: no case outlasts its deadline.
+            if Instant::now() >= deadline {
+                return Ok(Incoming::Nothing);
+            }
             if let Some(content) = self.open().map_err(|broken| Stop::failed(format!("the node sent {broken}")))? {
                 return self.message(content);
             }
@@ -319,14 +310,15 @@ impl Script {
             self.disconnect_data = Some(data.clone());
         }
         // Hello never is.
-        let data = match (self.is_compressed && id != 0, snap::raw::Decoder::new().decompress_vec(&data)) {
-            (false, _) => data,
-            (true, Ok(uncompressed)) => uncompressed,
+        let data = match (self.is_compressed && id != 0).then(|| uncompressed(&data)) {
+            None => data,
+            Some(Some(uncompressed)) => uncompressed,
             // Some nodes never compress it.
-            (true, Err(_)) if id == 1 => data,
-            (true, Err(error)) => {
+            Some(None) if id == 1 => data,
+            Some(None) => {
                 self.transcript.received(format!("message {id:#04x}, not compressed"), &content);
-                return Err(Stop::failed(format!("the node sent message {id:#04x} and did not compress it: {error}")));
+                let seen = "and did not compress it, or to more than 16 MiB";
+                return Err(Stop::failed(format!("the node sent message {id:#04x} {seen}")));
             }
         };
         self.transcript.received(describe(id, &data), &content);
@@ -356,7 +348,7 @@ impl Script {
         let (mut reader, mut writer) = tokio::io::split(&mut self.stream);
         while !bytes.is_empty() {
             tokio::select! {
-                read = reader.read_buf(&mut self.buffer), if self.closed.is_none() => match read {
+                read = reader.read_buf(&mut self.buffer), if self.closed.is_none() && self.buffer.len() < UNREAD => match read {
                     Ok(0) => self.closed = Some(Closed::End),
                     Ok(_) => {}
                     Err(_) => self.closed = Some(Closed::Reset),
@@ -370,41 +362,4 @@ impl Script {
             }
         }
     }
-}
-
-impl fmt::Display for Incoming {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Message { id, data } => f.write_str(&describe(*id, data)),
-            Self::Closed(Closed::End) => f.write_str("the end of the connection"),
-            Self::Closed(Closed::Reset) => f.write_str("a reset of the connection"),
-            Self::Nothing => f.write_str("nothing"),
-        }
-    }
-}
-
-/// A message in words.
-fn describe(id: u64, data: &[u8]) -> String {
-    match id {
-        0 => RawHello::decode(data)
-            .map_or_else(|error| format!("Hello that does not decode: {error}"), |hello| hello.to_string()),
-        1 => match reason(data) {
-            Some(code) => format!("Disconnect {code:#04x} ({})", capmux::DisconnectReason::from_code(code)),
-            None => "Disconnect without a reason".to_owned(),
-        },
-        2 => "Ping".to_owned(),
-        3 => "Pong".to_owned(),
-        id => format!("message {id:#04x} with {} bytes", data.len()),
-    }
-}
-
-/// The reason in a Disconnect, as a list or bare. It may be compressed: nodes differ in when they begin with that, and a
-/// block of a few bytes begins with its length, where a list does not.
-fn reason(data: &[u8]) -> Option<u64> {
-    let plain = match data {
-        [first, _, ..] if *first < 0x80 => &snap::raw::Decoder::new().decompress_vec(data).ok()?[..],
-        _ => data,
-    };
-    let item = Rlp::new(plain);
-    if item.is_list() { item.val_at(0).ok() } else { item.as_val().ok() }
 }

@@ -9,6 +9,9 @@ use serde::Serialize;
 /// How many bytes of a record are kept.
 const BYTES: usize = 96;
 
+/// How many characters are kept of what is said in words.
+const CHARACTERS: usize = 1000;
+
 /// One thing that went over the wire.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Record {
@@ -62,6 +65,7 @@ impl Transcript {
     }
 
     fn note(&self, sent: bool, decoded: String, bytes: &[u8]) {
+        let decoded = cut(decoded);
         let hex = hex::encode(&bytes[..bytes.len().min(BYTES)]);
         let mut records = self.records.lock().unwrap_or_else(PoisonError::into_inner);
         if records.len() == Self::KEPT {
@@ -69,4 +73,13 @@ impl Transcript {
         }
         records.push_back(Record { sent, decoded, hex, length: bytes.len() });
     }
+}
+
+/// The first of these characters: nodes say what they like.
+pub(crate) fn cut(mut text: String) -> String {
+    if let Some((end, _)) = text.char_indices().nth(CHARACTERS) {
+        text.truncate(end);
+        text.push('…');
+    }
+    text
 }

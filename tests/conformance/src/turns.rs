@@ -82,7 +82,7 @@ impl Turns {
             };
             self.running.spawn(run(index, case, visit, expected, false));
         }
-        let done = self.running.join_next().await?.expect("a case that panics is a defect of the suite");
+        let done = self.running.join_next().await?.expect("what panics is a task of its own");
         self.announced -= usize::from(done.is_announced);
         Some(done)
     }
@@ -117,9 +117,19 @@ async fn run(
     is_announced: bool,
 ) -> Done {
     let node = visit.node.clone();
-    let mut result = match expected {
-        None => case.attempt(visit).await,
-        Some(expected) => dialled(case, visit, expected).await,
+    let transcript = visit.transcript.clone();
+    let attempt = async move {
+        match expected {
+            None => case.attempt(visit).await,
+            Some(expected) => dialled(case, visit, expected).await,
+        }
+    };
+    // A case that panics is a defect of the suite, which takes no other's results with it.
+    let mut attempts = JoinSet::new();
+    attempts.spawn(attempt);
+    let mut result = match attempts.join_next().await {
+        Some(Ok(result)) => result,
+        _ => CaseResult::new(case, Err(Stop::unclear("the case panicked")), &transcript, Duration::ZERO),
     };
     let is_untouched = result.outcome == Outcome::Skipped && result.last.is_empty();
     let alive = if is_untouched { Ok(()) } else { alive(&node).await };

@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use super::handshake::{EIP_8, HANDSHAKE, HARDENING, LIMIT, pieces, works};
 use crate::case::{Case, Role, case};
+use crate::incoming::Incoming;
 use crate::model::handshake::{OVERHEAD, Rest};
 use crate::node;
 use crate::outcome::Stop;
-use crate::script::Incoming;
 use crate::visit::Visit;
 
 /// Enough for a message in many pieces, on a machine that has other things to do.

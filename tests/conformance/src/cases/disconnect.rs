@@ -8,8 +8,10 @@ use super::snappy::zeros_content;
 use super::steps::{CLOSED, after_content, after_message};
 use crate::case::{Case, case};
 use crate::ending::Ending;
+use crate::incoming::Incoming;
+use crate::incoming::uncompressed;
 use crate::outcome::Stop;
-use crate::script::{Incoming, Script};
+use crate::script::Script;
 use crate::visit::Visit;
 
 const DISCONNECT: &str = "rlpx.md, Disconnect (0x01)";
@@ -277,9 +279,4 @@ async fn sent_as(visit: &Visit, holds: impl FnOnce(&[u8]) -> bool + Send) -> Res
         true => Ok(()),
         false => Err(Stop::failed(format!("the data of its Disconnect is {}", hex::encode(data)))),
     }
-}
-
-/// What this data is before compression, if it is compressed.
-fn uncompressed(data: &[u8]) -> Option<Vec<u8>> {
-    snap::raw::Decoder::new().decompress_vec(data).ok()
 }

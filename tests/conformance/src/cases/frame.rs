@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::steps::{CLOSED, after_content, breach, session};
 use crate::case::{Case, case};
 use crate::ending::Ending;
-use crate::model::frames::{HEADER, padded};
+use crate::model::frames::{HEADER, LARGEST, padded};
 use crate::outcome::Stop;
 use crate::script::Script;
 use crate::visit::Visit;
@@ -276,9 +276,9 @@ async fn reflected(visit: &Visit) -> Result<(), Stop> {
     let frame = script.receive_raw(HEADER, CLOSED).await;
     let frame = frame.map_err(|ending| Stop::unclear(format!("no frame to send back: {ending}")))?;
     script.send_raw("the header of the node's own first frame", &frame).await;
-    match script.receive_raw(usize::MAX, CLOSED).await {
+    match script.receive_raw(LARGEST, CLOSED).await {
         Err(ending) => ending.expect_closed(),
-        Ok(_) => Ok(()),
+        Ok(_) => Err(Stop::failed("it goes on to send")),
     }
 }
 

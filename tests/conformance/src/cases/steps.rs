@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use crate::ending::Ending;
 use crate::hello::RawHello;
+use crate::incoming::Incoming;
 use crate::outcome::Stop;
-use crate::script::{Incoming, Script};
+use crate::script::Script;
 use crate::visit::Visit;
 
 /// How long a node may take to close a connection after a breach: the 2 s that the other end has to read the Disconnect,

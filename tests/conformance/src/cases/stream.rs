@@ -6,9 +6,10 @@ use super::frame::{PING, hello_frame};
 use super::steps::{CLOSED, FIRST, claims_echo, echo, goes_on, greet_raw, repeated, session, session_with};
 use crate::case::{Case, case};
 use crate::hello::RawHello;
+use crate::incoming::Incoming;
 use crate::model::frames::{HEADER, MAC};
 use crate::outcome::Stop;
-use crate::script::{Incoming, Script};
+use crate::script::Script;
 use crate::visit::Visit;
 
 const FRAMING: &str = "rlpx.md, Framing";

@@ -8,11 +8,12 @@ use rlp::Rlp;
 use super::handshake::works;
 use crate::case::{Case, Role, case};
 use crate::ending::Closed;
+use crate::incoming::Incoming;
 use crate::model::handshake::{Ack, Auth, Rest, open};
 use crate::model::vectors::{ACK_2, ACK_3, AUTH_2, AUTH_3, HELLO, bytes, initiator, recipient};
 use crate::node;
 use crate::outcome::Stop;
-use crate::script::{Incoming, Script};
+use crate::script::Script;
 use crate::visit::Visit;
 
 const VECTORS: &str = "EIP-8, Test Vectors";

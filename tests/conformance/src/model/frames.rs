@@ -9,6 +9,9 @@ use super::Broken;
 /// The size of a frame's header and its MAC, in bytes.
 pub const HEADER: usize = 32;
 
+/// The largest size that a header can claim, and the largest that a message may have uncompressed, in bytes.
+pub const LARGEST: usize = 0x00ff_ffff;
+
 /// The size of the MAC behind a header or a body, in bytes.
 pub const MAC: usize = 16;
 

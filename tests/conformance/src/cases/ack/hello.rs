@@ -3,10 +3,10 @@
 use super::super::handshake::{CLOSED, ended};
 use crate::case::{Case, case};
 use crate::hello::RawHello;
+use crate::incoming::Incoming;
 use crate::model::handshake::{public, secret};
 use crate::node;
 use crate::outcome::Stop;
-use crate::script::Incoming;
 use crate::visit::Visit;
 
 const HELLO: &str = "rlpx.md, Hello (0x00)";
