@@ -5,7 +5,7 @@
 //! guards the deepest code, so that a test can tell whether the corpus gets there at all: authenticated encryption
 //! stops all bytes but those that were really sealed, which is why most targets seal first and damage afterwards.
 //!
-//! Inputs are read from the front, one field after the other; `fuzz/examples/seeds.rs` shows what they look like.
+//! Inputs are read from the front, one field after the other; `fuzz/examples/seeds` shows what they look like.
 //!
 //! ```
 //! for (name, target) in capmux::fuzzing::TARGETS {

@@ -44,18 +44,21 @@ pub(crate) fn explore(count: usize, check: impl Fn() + Send + Sync + Clone + 'st
     let number = |name| std::env::var(name).ok().and_then(|text: String| text.parse::<u64>().ok());
     let count = number("CAPMUX_SCHEDULES").map_or(count, |count| count as usize);
     let seed = number("CAPMUX_SCHEDULE_SEED").unwrap_or_else(|| fastrand::u64(..));
-    let _seed = Seed(seed);
+    let _seed = Seed { seed, count };
     run(RandomScheduler::new_from_seed(seed, count.div_ceil(2)), check.clone());
     run(PctScheduler::new_from_seed(seed, 4, count / 2), check);
 }
 
 /// Told if the check fails.
-struct Seed(u64);
+struct Seed {
+    seed: u64,
+    count: usize,
+}
 
 impl Drop for Seed {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            eprintln!("CAPMUX_SCHEDULE_SEED={} finds it again", self.0);
+            eprintln!("CAPMUX_SCHEDULES={} CAPMUX_SCHEDULE_SEED={} finds it again", self.count, self.seed);
         }
     }
 }

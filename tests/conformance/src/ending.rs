@@ -14,6 +14,8 @@ pub struct Ending {
     pub closed: Option<Closed>,
     /// The reason of the node's last Disconnect, if it sent one: `None` inside when it names none.
     pub disconnect: Option<Option<u64>>,
+    /// How many Disconnects came. One is enough.
+    pub disconnects: usize,
     /// How many bytes came, what was read of them already not counted.
     pub bytes: usize,
     /// The ids of the messages that came, at most the first 16, without Disconnect.
@@ -34,7 +36,7 @@ pub enum Closed {
 impl Ending {
     /// The connection is open, and nothing came for this long.
     pub fn open(after: Duration) -> Self {
-        Self { closed: None, disconnect: None, bytes: 0, messages: Vec::new(), after }
+        Self { closed: None, disconnect: None, disconnects: 0, bytes: 0, messages: Vec::new(), after }
     }
 
     /// The node must have closed the connection.

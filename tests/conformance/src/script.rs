@@ -244,7 +244,10 @@ impl Script {
 
     async fn notice(&mut self, id: u64, data: &[u8], ending: &mut Ending) {
         match id {
-            1 => ending.disconnect = Some(reason(data)),
+            1 => {
+                ending.disconnect = Some(reason(data));
+                ending.disconnects += 1;
+            }
             2 if self.answers_pings => self.send("Pong", 3, &[0xc0]).await,
             _ => {}
         }
