@@ -12,7 +12,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use capmux::Enode;
-use capmux_conformance::report::{self, Document};
+use capmux_conformance::report::{self, Count, Document};
 use capmux_conformance::{Level, ProbeError, Report, Suite, SuiteError};
 use indicatif::{ProgressBar, ProgressStyle};
 
@@ -71,7 +71,7 @@ pub(crate) struct Args {
 const AFTER_HELP: &str = "\
 MUST is what the text of the specification demands, or what nodes need to talk to each other. SHOULD keeps a node from \
 harm, and others from guessing. MAY is what some nodes do. A case that cannot tell is inconclusive; it is counted, and \
-fails nothing.
+fails nothing, unless it is so with all that count: then nothing is known, and the exit code is 6.
 
 In TAP and JUnit's XML, whose readers know of no third outcome, inconclusive cases are skipped, with the reason. Failures \
 that do not count are marked TODO in TAP, and skipped in the XML. cli/README.md lists the fields of the JSON document.
@@ -80,7 +80,7 @@ Ctrl-C ends it early, with what was found out so far and exit code 6.
 
 Exit codes: 0 no case that counts failed; 1 one did; 2 the command line is wrong; 3 the node cannot be reached; 4 it is no \
 devp2p node, has another key, or sends no Hello; 6 not all cases were run, since the node stopped answering or Ctrl-C was \
-pressed.";
+pressed, or none that counts could tell.";
 
 pub(crate) async fn run(args: Args) -> ExitCode {
     let exit = conformance(&args).await.unwrap_or_else(|failure| {
@@ -112,7 +112,7 @@ async fn conformance(args: &Args) -> Result<Exit, Failure> {
     }
     show.end(&document)?;
     match &ran {
-        Ok(report) => verdict(report, &document, args.level),
+        Ok(_) => verdict(&document),
         Err(error) => Err(Failure::new(exit(error), format!("cannot test the node: {}", advice(error)))),
     }
 }
@@ -140,15 +140,31 @@ async fn examine(
     shown.map(|()| ran)
 }
 
-fn verdict(report: &Report, document: &Document<'_>, level: Level) -> Result<Exit, Failure> {
-    match document.ended() {
-        None if report.is_passed(level) => Ok(Exit::Done),
-        None => Ok(Exit::Failed),
-        Some(why) => {
-            let left = report::LEVELS.map(|level| document.count(level).not_run).iter().sum::<usize>();
-            let all = report.results().len();
-            Err(Failure::new(Exit::Partly, format!("{why}; {left} of {all} cases were not run")))
-        }
+fn verdict(document: &Document<'_>) -> Result<Exit, Failure> {
+    let count = document.counted();
+    let run = count.passed + count.failed + count.inconclusive;
+    if let Some(why) = document.ended() {
+        untold(count.inconclusive, run);
+        let counts = report::LEVELS.map(|level| document.count(level));
+        let left = counts.iter().map(|count| count.not_run).sum::<usize>();
+        let all = counts.iter().map(Count::total).sum::<usize>();
+        return Err(Failure::new(Exit::Partly, format!("{why}; {left} of {all} cases were not run")));
+    }
+    if count.tells_nothing() {
+        let why = format!(
+            "nothing could be told: {run} of {run} cases that count are inconclusive; see what was seen in each, and check \
+             that the node has room for more peers"
+        );
+        return Err(Failure::new(Exit::Partly, why));
+    }
+    untold(count.inconclusive, run);
+    Ok(if document.is_passed() { Exit::Done } else { Exit::Failed })
+}
+
+/// Says how many of the cases that count and were run could not tell, if any.
+fn untold(inconclusive: usize, run: usize) {
+    if inconclusive > 0 {
+        output::note(format_args!("{inconclusive} of {run} cases that count could not tell"));
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use capmux::p2p::{BaseMessage, MessageId};
+use capmux::p2p::{BaseMessage, DisconnectReason, MessageId};
 use capmux::{Connection, Enode, NodeKey};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -112,6 +112,33 @@ async fn a_node_without_a_hello_is_told_apart() {
         }
     });
     refuses(&enode, 4, &["sends no Hello", "has room for more peers"]).await;
+}
+
+#[tokio::test]
+async fn a_node_that_has_no_room_for_anybody_shows_nothing() {
+    let key = NodeKey::random();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let enode = Enode::new(key.public_key(), listener.local_addr().unwrap()).to_string();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            tokio::spawn(send_away(stream, key.clone()));
+        }
+    });
+    let finished = run(&["conformance", &enode, "--json", "--only", "p2p/ping/answered"]).await;
+    finished.fails_with(6, &["nothing could be told: 1 of 1 cases that count are inconclusive"]);
+    let document = finished.json();
+    assert!(document["passed"] == false && document["ended"].is_null(), "{document}");
+    assert_eq!(document["summary"]["must"]["inconclusive"], 1, "{document}");
+}
+
+/// Ends a connection as a node does that has too many peers.
+async fn send_away(stream: TcpStream, key: NodeKey) {
+    let Ok(mut connection) = Connection::accept(stream, &key).await else { return };
+    let said = connection.send_hello(&hello(&key, b"full", &["echo"])).await;
+    if said.is_ok() && connection.recv_hello(&key.public_key()).await.is_ok() {
+        let _ = connection.send_base(BaseMessage::Disconnect(DisconnectReason::TooManyPeers)).await;
+        let _ = timeout(Duration::from_secs(2), connection.recv_frame(1 << 16)).await;
+    }
 }
 
 /// A node that takes `connections` connections, answers Pings on them, and then does `then` with its listener.
