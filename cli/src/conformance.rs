@@ -15,6 +15,7 @@ use capmux::Enode;
 use capmux_conformance::report::{self, Count, Document};
 use capmux_conformance::{Level, ProbeError, Report, Suite, SuiteError};
 use indicatif::{ProgressBar, ProgressStyle};
+use tokio::sync::Notify;
 
 use crate::exit::{Exit, Failure};
 use crate::{output, signals};
@@ -78,7 +79,8 @@ that do not count are marked TODO in TAP, and skipped in the XML. cli/README.md 
 
 Ctrl-C ends it early, with what was found out so far and exit code 6.
 
-Exit codes: 0 no case that counts failed; 1 one did; 2 the command line is wrong; 3 the node cannot be reached; 4 it is no \
+Exit codes: 0 no case that counts failed; 1 one did, or the results cannot be written; 2 the command line is wrong, or \
+the address of --listen cannot be had; 3 the node cannot be reached; 4 it is no \
 devp2p node, has another key, or sends no Hello; 6 not all cases were run, since the node stopped answering or Ctrl-C was \
 pressed, or none that counts could tell.";
 
@@ -102,42 +104,48 @@ async fn conformance(args: &Args) -> Result<Exit, Failure> {
     }
     let junit = args.junit.as_deref().map(OutputFile::create).transpose()?;
     let mut show = Show::new(args, suite.cases())?;
-    let ran = examine(args, &suite, enode, &mut show).await?;
+    let (ran, shown) = examine(args, &suite, enode, &mut show).await?;
     let document = match &ran {
         Ok(report) => Document::new(enode, report, args.level),
         Err(error) => Document::without_results(enode, suite.cases(), error, args.level),
     };
-    if let Some(file) = junit {
-        file.write(&document.to_junit())?;
-    }
-    show.end(&document)?;
+    // What can be written is, and the first that cannot is the error.
+    let shown = shown.and_then(|()| show.end(&document));
+    let written = junit.map(|file| file.write(&document.to_junit())).transpose();
+    shown?;
+    written?;
     match &ran {
         Ok(_) => verdict(&document),
         Err(error) => Err(Failure::new(exit(error), format!("cannot test the node: {}", advice(error)))),
     }
 }
 
-/// Runs the cases, and shows each as it ends.
+/// Runs the cases, and shows each as it ends, until one cannot be shown.
 async fn examine(
     args: &Args,
     suite: &Suite,
     enode: &Enode,
     show: &mut Show,
-) -> Result<Result<Report, SuiteError>, Failure> {
+) -> Result<(Result<Report, SuiteError>, Result<(), Failure>), Failure> {
     let stop = signals::stop()?;
     let progress = output::Live::new(progress(args, suite.cases().len()));
-    let mut shown = Ok(());
+    let (mut shown, full) = (Ok(()), Notify::new());
     let on_result = |result: &capmux_conformance::CaseResult| {
         progress.bar().set_message(result.case.name);
         progress.bar().inc(1);
         if shown.is_ok() {
-            shown = show.result(result);
+            shown = show.result(result).inspect_err(|_| full.notify_one());
         }
     };
-    let stopped = async { drop(stop.await) };
+    let stopped = async {
+        tokio::select! {
+            _ = stop => {}
+            () = full.notified() => {}
+        }
+    };
     let ran = suite.run_until(enode, stopped, on_result).await;
     drop(progress);
-    shown.map(|()| ran)
+    Ok((ran, shown))
 }
 
 fn verdict(document: &Document<'_>) -> Result<Exit, Failure> {
@@ -172,6 +180,7 @@ fn exit(error: &SuiteError) -> Exit {
     match error {
         SuiteError::Probe(ProbeError::Unreachable { .. }) => Exit::Unreachable,
         SuiteError::Probe(ProbeError::Handshake { .. } | ProbeError::Hello { .. }) => Exit::Handshake,
+        SuiteError::Listen { .. } => Exit::Usage,
         SuiteError::Stopped => Exit::Partly,
         _ => Exit::Failed,
     }

@@ -201,6 +201,35 @@ async fn a_node_that_is_gone_in_the_middle_leaves_the_results_so_far() {
 }
 
 #[tokio::test]
+async fn a_file_that_cannot_be_written_takes_nothing_from_what_is_printed() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("results.xml");
+    let path = folder.path().to_owned();
+    let enode = mortal(3, move |_| std::fs::remove_dir_all(path).expect("it is there")).await;
+    let args = ["conformance", &enode, "--json", "--junit", file.to_str().unwrap()];
+    let finished = run(&[&args[..], &TWO].concat()).await;
+    finished.fails_with(1, &["cannot write", "results.xml"]);
+    is_half(&finished, "the node stopped answering");
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_full_disk_below_stdout_ends_the_suite_and_the_file_is_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("results.xml");
+    // The second case would find a listener that takes nothing.
+    let enode = mortal(3, std::mem::forget).await;
+    let args = ["conformance", &enode, "--junit", file.to_str().unwrap()];
+    let mut child = command(&[&args[..], &TWO].concat());
+    child.stdout(std::fs::File::create("/dev/full").unwrap());
+    let start = Instant::now();
+    let finished = Finished::from(timeout(PATIENCE, child.output()).await.expect("it ends").unwrap());
+    finished.fails_with(1, &["cannot write to standard output"]);
+    let xml = std::fs::read_to_string(&file).expect("it is written");
+    assert!(xml.contains(r#"tests="2" skipped="0" failures="0" errors="1""#), "after {:?}: {xml}", start.elapsed());
+}
+
+#[tokio::test]
 async fn a_node_that_hangs_ends_a_case_and_then_the_suite() {
     // Its listener stays, and nobody takes from it.
     let enode = mortal(3, std::mem::forget).await;

@@ -145,6 +145,14 @@ async fn a_node_is_told_to_dial_by_a_command() {
 }
 
 #[tokio::test]
+async fn an_address_that_is_taken_exits_with_2() {
+    let node = Node::start(&["--protocol", "echo"]).await;
+    let (_, taken) = node.enode.rsplit_once('@').unwrap();
+    let finished = run(&["conformance", &node.enode, "--listen", taken, "--only", "rlpx/ack/honest"]).await;
+    finished.fails_with(2, &["cannot listen on", taken]);
+}
+
+#[tokio::test]
 async fn without_a_way_to_tell_the_node_its_cases_are_skipped() {
     let node = Node::start(&["--protocol", "echo"]).await;
     let finished = run(&["conformance", &node.enode, "--only", "rlpx/ack/*"]).await;
