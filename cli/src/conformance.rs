@@ -55,7 +55,8 @@ pub(crate) struct Args {
     /// variable CAPMUX_ENODE
     ///
     /// The command may end at once, as one does that tells a running node to dial, or stay, as a node does that dials: it
-    /// is sent SIGTERM when the case is over.
+    /// and what it has started are sent SIGTERM when the case is over, and SIGKILL two seconds later if the suite still
+    /// runs. Where there are no signals the shell is ended at once.
     #[arg(long, value_name = "COMMAND", requires = "listen")]
     dial_with: Option<String>,
     /// Prints TAP, version 14, a point for each case as it ends
