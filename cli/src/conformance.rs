@@ -12,9 +12,10 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use capmux::Enode;
-use capmux_conformance::report::{self, Document};
+use capmux_conformance::report::{self, Count, Document};
 use capmux_conformance::{Level, ProbeError, Report, Suite, SuiteError};
 use indicatif::{ProgressBar, ProgressStyle};
+use tokio::sync::Notify;
 
 use crate::exit::{Exit, Failure};
 use crate::{output, signals};
@@ -54,7 +55,8 @@ pub(crate) struct Args {
     /// variable CAPMUX_ENODE
     ///
     /// The command may end at once, as one does that tells a running node to dial, or stay, as a node does that dials: it
-    /// is sent SIGTERM when the case is over.
+    /// and what it has started are sent SIGTERM when the case is over, and SIGKILL two seconds later if the suite still
+    /// runs. Where there are no signals the shell is ended at once.
     #[arg(long, value_name = "COMMAND", requires = "listen")]
     dial_with: Option<String>,
     /// Prints TAP, version 14, a point for each case as it ends
@@ -71,16 +73,17 @@ pub(crate) struct Args {
 const AFTER_HELP: &str = "\
 MUST is what the text of the specification demands, or what nodes need to talk to each other. SHOULD keeps a node from \
 harm, and others from guessing. MAY is what some nodes do. A case that cannot tell is inconclusive; it is counted, and \
-fails nothing.
+fails nothing, unless it is so with all that count: then nothing is known, and the exit code is 6.
 
 In TAP and JUnit's XML, whose readers know of no third outcome, inconclusive cases are skipped, with the reason. Failures \
 that do not count are marked TODO in TAP, and skipped in the XML. cli/README.md lists the fields of the JSON document.
 
 Ctrl-C ends it early, with what was found out so far and exit code 6.
 
-Exit codes: 0 no case that counts failed; 1 one did; 2 the command line is wrong; 3 the node cannot be reached; 4 it is no \
+Exit codes: 0 no case that counts failed; 1 one did, or the results cannot be written; 2 the command line is wrong, or \
+the address of --listen cannot be had; 3 the node cannot be reached; 4 it is no \
 devp2p node, has another key, or sends no Hello; 6 not all cases were run, since the node stopped answering or Ctrl-C was \
-pressed.";
+pressed, or none that counts could tell.";
 
 pub(crate) async fn run(args: Args) -> ExitCode {
     let exit = conformance(&args).await.unwrap_or_else(|failure| {
@@ -102,53 +105,75 @@ async fn conformance(args: &Args) -> Result<Exit, Failure> {
     }
     let junit = args.junit.as_deref().map(OutputFile::create).transpose()?;
     let mut show = Show::new(args, suite.cases())?;
-    let ran = examine(args, &suite, enode, &mut show).await?;
+    let (ran, shown) = examine(args, &suite, enode, &mut show).await?;
     let document = match &ran {
         Ok(report) => Document::new(enode, report, args.level),
         Err(error) => Document::without_results(enode, suite.cases(), error, args.level),
     };
-    if let Some(file) = junit {
-        file.write(&document.to_junit())?;
-    }
-    show.end(&document)?;
+    // What can be written is, and the first that cannot is the error.
+    let shown = shown.and_then(|()| show.end(&document));
+    let written = junit.map(|file| file.write(&document.to_junit())).transpose();
+    shown?;
+    written?;
     match &ran {
-        Ok(report) => verdict(report, &document, args.level),
+        Ok(_) => verdict(&document),
         Err(error) => Err(Failure::new(exit(error), format!("cannot test the node: {}", advice(error)))),
     }
 }
 
-/// Runs the cases, and shows each as it ends.
+/// Runs the cases, and shows each as it ends, until one cannot be shown.
 async fn examine(
     args: &Args,
     suite: &Suite,
     enode: &Enode,
     show: &mut Show,
-) -> Result<Result<Report, SuiteError>, Failure> {
+) -> Result<(Result<Report, SuiteError>, Result<(), Failure>), Failure> {
     let stop = signals::stop()?;
     let progress = output::Live::new(progress(args, suite.cases().len()));
-    let mut shown = Ok(());
+    let (mut shown, full) = (Ok(()), Notify::new());
     let on_result = |result: &capmux_conformance::CaseResult| {
         progress.bar().set_message(result.case.name);
         progress.bar().inc(1);
         if shown.is_ok() {
-            shown = show.result(result);
+            shown = show.result(result).inspect_err(|_| full.notify_one());
         }
     };
-    let stopped = async { drop(stop.await) };
+    let stopped = async {
+        tokio::select! {
+            _ = stop => {}
+            () = full.notified() => {}
+        }
+    };
     let ran = suite.run_until(enode, stopped, on_result).await;
     drop(progress);
-    shown.map(|()| ran)
+    Ok((ran, shown))
 }
 
-fn verdict(report: &Report, document: &Document<'_>, level: Level) -> Result<Exit, Failure> {
-    match document.ended() {
-        None if report.is_passed(level) => Ok(Exit::Done),
-        None => Ok(Exit::Failed),
-        Some(why) => {
-            let left = report::LEVELS.map(|level| document.count(level).not_run).iter().sum::<usize>();
-            let all = report.results().len();
-            Err(Failure::new(Exit::Partly, format!("{why}; {left} of {all} cases were not run")))
-        }
+fn verdict(document: &Document<'_>) -> Result<Exit, Failure> {
+    let count = document.counted();
+    let run = count.passed + count.failed + count.inconclusive;
+    if let Some(why) = document.ended() {
+        untold(count.inconclusive, run);
+        let counts = report::LEVELS.map(|level| document.count(level));
+        let left = counts.iter().map(|count| count.not_run).sum::<usize>();
+        let all = counts.iter().map(Count::total).sum::<usize>();
+        return Err(Failure::new(Exit::Partly, format!("{why}; {left} of {all} cases were not run")));
+    }
+    if count.tells_nothing() {
+        let why = format!(
+            "nothing could be told: {run} of {run} cases that count are inconclusive; see what was seen in each, and check \
+             that the node has room for more peers"
+        );
+        return Err(Failure::new(Exit::Partly, why));
+    }
+    untold(count.inconclusive, run);
+    Ok(if document.is_passed() { Exit::Done } else { Exit::Failed })
+}
+
+/// Says how many of the cases that count and were run could not tell, if any.
+fn untold(inconclusive: usize, run: usize) {
+    if inconclusive > 0 {
+        output::note(format_args!("{inconclusive} of {run} cases that count could not tell"));
     }
 }
 
@@ -156,6 +181,7 @@ fn exit(error: &SuiteError) -> Exit {
     match error {
         SuiteError::Probe(ProbeError::Unreachable { .. }) => Exit::Unreachable,
         SuiteError::Probe(ProbeError::Handshake { .. } | ProbeError::Hello { .. }) => Exit::Handshake,
+        SuiteError::Listen { .. } => Exit::Usage,
         SuiteError::Stopped => Exit::Partly,
         _ => Exit::Failed,
     }

@@ -20,6 +20,10 @@ const SAID: u64 = 4096;
 /// How long it is waited for the last words of a command that has ended.
 const LAST_WORDS: Duration = Duration::from_millis(200);
 
+/// How long a command has to end once it is told to.
+#[cfg(unix)]
+const GRACE: Duration = Duration::from_secs(2);
+
 /// By a command that is run for each enode, or by the user, who reads them on stderr.
 pub(super) fn dial(command: Option<&str>) -> Dial {
     let Some(command) = command.map(str::to_owned) else { return Dial::announce(announce) };
@@ -38,12 +42,12 @@ fn announce(enodes: &[Enode]) {
 
 /// Runs the command until it ends, or until this is dropped.
 async fn tell(command: String, enode: Enode) -> Result<(), String> {
-    let mut running = Running(shell(&command, &enode).spawn().map_err(|error| format!("no shell: {error}"))?);
-    let stderr = running.0.stderr.take().expect("it is a pipe");
+    let mut running = Running(Some(shell(&command, &enode).spawn().map_err(|error| format!("no shell: {error}"))?));
+    let stderr = running.child().stderr.take().expect("it is a pipe");
     let (mut begin, mut said) = (stderr.take(SAID), Vec::new());
     let status = tokio::select! {
-        status = running.0.wait() => status,
-        () = drain(&mut begin, &mut said) => running.0.wait().await,
+        status = running.child().wait() => status,
+        () = drain(&mut begin, &mut said) => running.child().wait().await,
     };
     match status {
         Ok(status) if status.success() => Ok(()),
@@ -72,7 +76,7 @@ fn shell(command: &str, enode: &Enode) -> Command {
     let enode = enode.to_string();
     let command = command.replace("{}", &enode);
     let mut shell = if cfg!(windows) { Command::new("cmd") } else { Command::new("sh") };
-    shell.args([if cfg!(windows) { "/C" } else { "-c" }, &command]).env(VARIABLE, enode).kill_on_drop(true);
+    shell.args([if cfg!(windows) { "/C" } else { "-c" }, &command]).env(VARIABLE, enode).kill_on_drop(!cfg!(unix));
     // What the shell starts ends with it.
     #[cfg(unix)]
     shell.process_group(0);
@@ -81,13 +85,36 @@ fn shell(command: &str, enode: &Enode) -> Command {
 }
 
 /// A command that, with all it has started, is told to end when this is dropped before it has.
-struct Running(Child);
+struct Running(Option<Child>);
+
+impl Running {
+    fn child(&mut self) -> &mut Child {
+        self.0.as_mut().expect("it is taken when this is dropped")
+    }
+}
 
 impl Drop for Running {
     fn drop(&mut self) {
         #[cfg(unix)]
-        if let Some(group) = self.0.id().and_then(|id| rustix::process::Pid::from_raw(id.cast_signed())) {
-            let _ = rustix::process::kill_process_group(group, rustix::process::Signal::TERM);
+        if let Some(child) = self.0.take() {
+            end(child);
         }
     }
+}
+
+/// Asks a group of processes to end, and ends those that have not after a while, unless this program ends before.
+#[cfg(unix)]
+fn end(mut child: Child) {
+    use rustix::process::{Pid, Signal, kill_process_group};
+
+    // None is left of one that has been waited for.
+    let Some(group) = child.id().and_then(|id| Pid::from_raw(id.cast_signed())) else { return };
+    let _ = kill_process_group(group, Signal::TERM);
+    let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+    runtime.spawn(async move {
+        // It is waited for afterwards, so that no other group has its number by then.
+        tokio::time::sleep(GRACE).await;
+        let _ = kill_process_group(group, Signal::KILL);
+        let _ = child.wait().await;
+    });
 }

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use capmux::p2p::{BaseMessage, MessageId};
+use capmux::p2p::{BaseMessage, DisconnectReason, MessageId};
 use capmux::{Connection, Enode, NodeKey};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -114,6 +114,33 @@ async fn a_node_without_a_hello_is_told_apart() {
     refuses(&enode, 4, &["sends no Hello", "has room for more peers"]).await;
 }
 
+#[tokio::test]
+async fn a_node_that_has_no_room_for_anybody_shows_nothing() {
+    let key = NodeKey::random();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let enode = Enode::new(key.public_key(), listener.local_addr().unwrap()).to_string();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            tokio::spawn(send_away(stream, key.clone()));
+        }
+    });
+    let finished = run(&["conformance", &enode, "--json", "--only", "p2p/ping/answered"]).await;
+    finished.fails_with(6, &["nothing could be told: 1 of 1 cases that count are inconclusive"]);
+    let document = finished.json();
+    assert!(document["passed"] == false && document["ended"].is_null(), "{document}");
+    assert_eq!(document["summary"]["must"]["inconclusive"], 1, "{document}");
+}
+
+/// Ends a connection as a node does that has too many peers.
+async fn send_away(stream: TcpStream, key: NodeKey) {
+    let Ok(mut connection) = Connection::accept(stream, &key).await else { return };
+    let said = connection.send_hello(&hello(&key, b"full", &["echo"])).await;
+    if said.is_ok() && connection.recv_hello(&key.public_key()).await.is_ok() {
+        let _ = connection.send_base(BaseMessage::Disconnect(DisconnectReason::TooManyPeers)).await;
+        let _ = timeout(Duration::from_secs(2), connection.recv_frame(1 << 16)).await;
+    }
+}
+
 /// A node that takes `connections` connections, answers Pings on them, and then does `then` with its listener.
 async fn mortal(connections: usize, then: impl FnOnce(TcpListener) + Send + 'static) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
@@ -171,6 +198,35 @@ async fn a_node_that_is_gone_in_the_middle_leaves_the_results_so_far() {
     assert_eq!(count("not_run"), outcomes.len() - 2, "{document}");
     let failed = document["cases"].as_array().unwrap().iter().find(|case| case["outcome"] == "failed").unwrap();
     assert!(failed["seen"].as_str().unwrap().contains("afterwards the node is gone"), "{failed}");
+}
+
+#[tokio::test]
+async fn a_file_that_cannot_be_written_takes_nothing_from_what_is_printed() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("results.xml");
+    let path = folder.path().to_owned();
+    let enode = mortal(3, move |_| std::fs::remove_dir_all(path).expect("it is there")).await;
+    let args = ["conformance", &enode, "--json", "--junit", file.to_str().unwrap()];
+    let finished = run(&[&args[..], &TWO].concat()).await;
+    finished.fails_with(1, &["cannot write", "results.xml"]);
+    is_half(&finished, "the node stopped answering");
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_full_disk_below_stdout_ends_the_suite_and_the_file_is_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("results.xml");
+    // The second case would find a listener that takes nothing.
+    let enode = mortal(3, std::mem::forget).await;
+    let args = ["conformance", &enode, "--junit", file.to_str().unwrap()];
+    let mut child = command(&[&args[..], &TWO].concat());
+    child.stdout(std::fs::File::create("/dev/full").unwrap());
+    let start = Instant::now();
+    let finished = Finished::from(timeout(PATIENCE, child.output()).await.expect("it ends").unwrap());
+    finished.fails_with(1, &["cannot write to standard output"]);
+    let xml = std::fs::read_to_string(&file).expect("it is written");
+    assert!(xml.contains(r#"tests="2" skipped="0" failures="0" errors="1""#), "after {:?}: {xml}", start.elapsed());
 }
 
 #[tokio::test]

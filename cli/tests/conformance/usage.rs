@@ -139,9 +139,36 @@ async fn a_node_is_told_to_dial_by_a_command() {
 
     let finished =
         run(&[&["conformance", &node.enode, "--dial-with", "echo {} >&2; exit 7"][..], &listen].concat()).await;
-    assert_eq!(finished.code, 0, "what cannot tell fails nothing: {finished:?}");
+    finished.fails_with(6, &["nothing could be told: 1 of 1 cases"]);
     assert!(finished.stdout.contains("inconclusive"), "{finished:?}");
     assert!(finished.stdout.contains("exit status: 7: enode://"), "{finished:?}");
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_command_that_stays_has_time_to_end() {
+    let node = Node::start(&["--protocol", "echo"]).await;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("ended");
+    let dials = format!("'{}' node --listen 127.0.0.1:0 --protocol echo --peer {{}}", common::PROGRAM);
+    let dial = format!("trap 'sleep 0.3; echo > {}; exit' TERM; {dials} & wait", file.display());
+    let listen = ["--listen", "127.0.0.1:0", "--only", "rlpx/ack/honest"];
+    let finished = run(&[&["conformance", &node.enode, "--dial-with", &dial][..], &listen].concat()).await;
+    assert_eq!(finished.code, 0, "{finished:?}");
+    let written = async {
+        while !file.exists() {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(common::PATIENCE, written).await.expect("SIGTERM, and no SIGKILL at once");
+}
+
+#[tokio::test]
+async fn an_address_that_is_taken_exits_with_2() {
+    let node = Node::start(&["--protocol", "echo"]).await;
+    let (_, taken) = node.enode.rsplit_once('@').unwrap();
+    let finished = run(&["conformance", &node.enode, "--listen", taken, "--only", "rlpx/ack/honest"]).await;
+    finished.fails_with(2, &["cannot listen on", taken]);
 }
 
 #[tokio::test]

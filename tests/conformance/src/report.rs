@@ -75,11 +75,44 @@ impl<'a> Document<'a> {
         of_level.map(|result| result.outcome).collect()
     }
 
-    /// Whether all cases that count were run, and none failed. Those that could not tell do not count.
-    pub fn is_passed(&self) -> bool {
-        let counts = LEVELS.into_iter().filter(|level| *level <= self.level).map(|level| self.count(level));
-        self.ended.is_none() && counts.map(|count| count.failed + count.not_run).sum::<usize>() == 0
+    /// How the cases that count ended.
+    pub fn counted(&self) -> Count {
+        counted(&self.results, self.level)
     }
+
+    /// Whether all cases were run, and those that count have [passed](Count::is_passed).
+    pub fn is_passed(&self) -> bool {
+        self.ended.is_none() && self.counted().is_passed()
+    }
+}
+
+impl Level {
+    /// Whether cases of this level count when those up to `asked` are asked for.
+    pub fn counts(self, asked: Level) -> bool {
+        self <= asked
+    }
+}
+
+impl Count {
+    /// Whether all were run, none failed, and, unless none concerns the node, not all of them could not tell.
+    pub fn is_passed(&self) -> bool {
+        self.failed + self.not_run == 0 && !self.tells_nothing()
+    }
+
+    /// How many there are.
+    pub fn total(&self) -> usize {
+        self.passed + self.failed + self.inconclusive + self.skipped + self.not_run
+    }
+
+    /// Whether some were run, and none of them could tell.
+    pub fn tells_nothing(&self) -> bool {
+        self.passed + self.failed == 0 && self.inconclusive > 0
+    }
+}
+
+/// How the cases ended that count when those up to this level do.
+pub(crate) fn counted(results: &[CaseResult], asked: Level) -> Count {
+    results.iter().filter(|result| result.case.level.counts(asked)).map(|result| result.outcome).collect()
 }
 
 impl FromIterator<Outcome> for Count {
@@ -109,7 +142,7 @@ impl fmt::Display for Count {
 
 /// Why a failure of this case fails nothing, if it does not.
 fn does_not_count(case: &Case, level: Level) -> Option<String> {
-    (case.level > level).then(|| format!("failed, and {} does not count here", case.level))
+    (!case.level.counts(level)).then(|| format!("failed, and {} does not count here", case.level))
 }
 
 /// A duration in milliseconds, to the microsecond.
@@ -167,6 +200,19 @@ mod tests {
         assert!(points[1].contains("  seen: \"open \\\\ after #1\\nand <more>\"\n"), "{}", points[1]);
         assert!(points[1].contains("    - by: \"node\"\n      decoded: \"Pong\"\n"), "{}", points[1]);
         assert_eq!(tap.bail_out("it # ended"), "Bail out! it \\# ended\n");
+    }
+
+    #[test]
+    fn cases_of_which_none_could_tell_have_not_passed() {
+        let count = |outcomes: &[Outcome]| outcomes.iter().copied().collect::<Count>();
+        let nothing = count(&[Outcome::Inconclusive, Outcome::Skipped]);
+        assert!(nothing.tells_nothing() && !nothing.is_passed());
+        let something = count(&[Outcome::Inconclusive, Outcome::Passed]);
+        assert!(!something.tells_nothing() && something.is_passed());
+        let failed = count(&[Outcome::Inconclusive, Outcome::Failed]);
+        assert!(!failed.tells_nothing() && !failed.is_passed());
+        assert!(count(&[Outcome::Skipped]).is_passed(), "none concerns the node");
+        assert_eq!(counted(&results(), Level::Should).failed, 1);
     }
 
     #[test]

@@ -12,6 +12,7 @@ use crate::cases::cases;
 use crate::listen::{Dial, Listener};
 use crate::node::{Node, ProbeError};
 use crate::outcome::{CaseResult, Outcome, Stop};
+use crate::report::counted;
 use crate::turns::Turns;
 use crate::visit::Visit;
 
@@ -164,10 +165,10 @@ impl Report {
         self.results.iter().all(|result| result.outcome != Outcome::NotRun)
     }
 
-    /// Whether no case of this level or one that matters more has failed or is left, and the node is there still.
+    /// Whether the node is there still, all cases were run, and those up to this level have
+    /// [passed](crate::report::Count::is_passed).
     pub fn is_passed(&self, level: Level) -> bool {
-        let bad = |outcome| matches!(outcome, Outcome::Failed | Outcome::NotRun);
-        !self.is_gone && !self.results.iter().any(|result| result.case.level <= level && bad(result.outcome))
+        !self.is_gone && self.is_complete() && counted(&self.results, level).is_passed()
     }
 }
 

@@ -3,7 +3,6 @@
 use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestSuite, XmlString};
 
 use super::{Document, does_not_count};
-use crate::case::Level;
 use crate::outcome::{CaseResult, Outcome};
 use crate::transcript::Record;
 
@@ -49,7 +48,7 @@ impl Document<'_> {
                 Some(why) => return skipped(format!("{why}: {}", result.seen)),
                 None => (NonSuccessKind::Failure, &*result.seen),
             },
-            Outcome::NotRun if self.counts(result.case.level) => {
+            Outcome::NotRun if result.case.level.counts(self.level) => {
                 (NonSuccessKind::Error, self.ended().unwrap_or(&result.seen))
             }
             outcome => return skipped(format!("{outcome}: {}", result.seen)),
@@ -57,10 +56,6 @@ impl Document<'_> {
         let mut status = TestCaseStatus::non_success(kind);
         status.set_type(result.case.level.to_string()).set_message(seen).set_description(description(result));
         status
-    }
-
-    fn counts(&self, level: Level) -> bool {
-        level <= self.level
     }
 }
 
