@@ -11,7 +11,7 @@ use serde_json::Value;
 const SOAK_PATIENCE: Duration = Duration::from_secs(90);
 
 /// What is in the field `soak`.
-const SOAK_FIELDS: [&str; 14] = [
+const SOAK_FIELDS: [&str; 15] = [
     "churn",
     "connections",
     "errors",
@@ -20,6 +20,7 @@ const SOAK_FIELDS: [&str; 14] = [
     "growth_judged",
     "leaks",
     "messages",
+    "not_judged",
     "peers",
     "requests",
     "resources",
@@ -120,6 +121,9 @@ async fn a_short_soak_loses_and_doubles_nothing_and_leaves_nothing_behind() {
         assert_eq!(soak["messages"][none], 0, "R14, R63: {soak}");
     }
     assert_eq!(soak["gossip"]["doubled"], 0, "{soak}");
+    let not_judged = soak["not_judged"].to_string();
+    assert!(not_judged.contains("growth, which takes a run of 30 s"), "{soak}");
+    assert_eq!(not_judged.contains("the heap, "), soak["resources"]["heap_bytes"].is_null(), "{soak}");
     for some in ["sent", "received", "promised"] {
         positive(&soak["messages"], some);
     }
@@ -142,6 +146,7 @@ async fn an_interrupt_ends_with_what_was_measured() {
         (&"ok".into(), &Value::Array(vec![])),
         "{report}"
     );
+    assert!(report["soak"]["not_judged"].to_string().contains("cut short"), "{report}");
 }
 
 /// The document of a command that is interrupted as soon as it listens to signals.

@@ -2,6 +2,7 @@
 //! doubled, and does anything grow or stay behind?
 
 mod end;
+mod events;
 mod garbage;
 mod ledger;
 mod node;
@@ -86,7 +87,7 @@ pub(super) async fn run(
     let facts = scene.end(&phase).await;
     let before = samples.before();
     let after = settled(before).await;
-    Ok((Soak::new(seed, time, ran, facts, samples.uses(ran, after)), was_cut))
+    Ok((Soak::new(seed, time, (ran, was_cut), facts, samples.uses(ran, after)), was_cut))
 }
 
 fn failed(error: impl std::fmt::Display) -> Failure {

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use capmux::{NodeId, NodeKey, Peer, Server, ServerBuilder, StartError};
+use capmux::typed::RequestError;
+use capmux::{NodeId, NodeKey, Peer, SendError, Server, ServerBuilder, StartError};
 use capmux_echo::{Echo, EchoError};
 use capmux_gossip::{Delivery, Gossip};
 use capmux_kv::{Kv, KvError};
@@ -20,6 +21,9 @@ use super::{Phase, count, reached, stream};
 
 /// How long an answer may take, which is longer than any peer lives that does not answer.
 const PATIENCE: Duration = Duration::from_secs(120);
+
+/// What kv itself waits for an answer: longer than the application does, which so is the one that tells.
+const KV_PATIENCE: Duration = Duration::from_secs(2 * PATIENCE.as_secs());
 
 /// How many requests of a node may be unanswered.
 const REQUESTS: u16 = 32;
@@ -73,7 +77,7 @@ impl Node {
     ) -> Result<Self, StartError> {
         let own = key.public_key().node_id();
         let (echo_protocol, echo) = Echo::new();
-        let (kv_protocol, kv) = Kv::new(capmux_kv::Settings { timeout: PATIENCE, ..Default::default() });
+        let (kv_protocol, kv) = Kv::new(capmux_kv::Settings { timeout: KV_PATIENCE, ..Default::default() });
         let gossip = capmux_gossip::Settings { seen: SEEN, ..Default::default() };
         let (gossip_protocol, gossip, deliveries) = Gossip::new(gossip);
         let builder = Server::builder(key).client_id("capmux-soak").seed(random.u64(..));
@@ -203,7 +207,7 @@ async fn ask_echo(echo: &Echo, peer: &Peer, payload: Vec<u8>) -> Result<bool, St
     match echo.request(peer, payload).await {
         Ok(_) => Ok(true),
         // The queue of a peer that reads slowly may be full.
-        Err(EchoError::Gone | EchoError::Send(_)) => Ok(false),
+        Err(EchoError::Gone | EchoError::Send(SendError::Full)) => Ok(false),
         Err(error) => Err(format!("echo: {error}")),
     }
 }
@@ -218,7 +222,7 @@ async fn ask_kv(kv: &Kv, peer: &Peer, own: NodeId, key: u16, version: u64) -> Re
     match found.await {
         Ok(Some(found)) if found == value => Ok(true),
         Ok(found) => Err(format!("kv: what was stored is not what is found: {found:?}")),
-        Err(KvError::Request(_)) => Ok(false),
+        Err(KvError::Request(RequestError::Gone)) => Ok(false),
         Err(error) => Err(format!("kv: {error}")),
     }
 }

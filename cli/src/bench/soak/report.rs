@@ -9,6 +9,7 @@ use indicatif::{BinaryBytes, HumanCount};
 use serde::Serialize;
 
 use super::Facts;
+use super::events::Events;
 use super::ledger::Counts;
 use super::node::Tally;
 use super::peers::{self, PEERS};
@@ -29,6 +30,8 @@ pub(in crate::bench) struct Soak {
     resources: Uses,
     /// Whether the run was long enough for growth to be judged.
     growth_judged: bool,
+    /// What the verdict says nothing about.
+    not_judged: Vec<String>,
     leaks: Vec<String>,
     errors: Vec<String>,
     verdict: &'static str,
@@ -83,11 +86,22 @@ struct Faults {
 }
 
 impl Soak {
-    pub(super) fn new(seed: u64, asked: Duration, ran: Duration, facts: Facts, resources: Uses) -> Self {
-        let (ledger, tally) = (&facts.setup.ledger, &facts.setup.tally);
-        let (messages, gossip) = (Messages::new(&ledger.counts()), Gossip::new(tally));
+    /// Of a run that ended by itself so much is demanded as belongs to the time that was asked for.
+    pub(super) fn new(
+        seed: u64,
+        asked: Duration,
+        (ran, was_cut): (Duration, bool),
+        facts: Facts,
+        resources: Uses,
+    ) -> Self {
+        let (ledger, tally, counts) = (&facts.setup.ledger, &facts.setup.tally, facts.setup.ledger.counts());
+        let (messages, gossip) = (Messages::new(&counts), Gossip::new(tally));
+        if !was_cut {
+            let events = Events::new(&counts, tally, &facts.churn);
+            events.lacks(asked).into_iter().for_each(|lack| ledger.error(lack));
+        }
         let (errors, leaks) = (ledger.errors(), resources.leaks(threads()));
-        let is_good = ledger.counts().are_good() && gossip.doubled == 0 && errors.is_empty() && leaks.is_empty();
+        let is_good = counts.are_good() && gossip.doubled == 0 && errors.is_empty() && leaks.is_empty();
         Self {
             seed,
             seconds: (ran.as_secs_f64() * 10.0).round() / 10.0,
@@ -100,6 +114,7 @@ impl Soak {
             faults: Faults::new(&facts),
             resources,
             growth_judged: resources.show_growth(),
+            not_judged: resources.unjudged().into_iter().chain(was_cut.then(not_enough)).collect(),
             leaks,
             errors,
             verdict: if is_good { "ok" } else { "failed" },
@@ -145,10 +160,8 @@ impl Soak {
         let problems: Vec<_> = self.leaks.iter().chain(&self.errors).collect();
         let mut lines = Vec::new();
         if self.is_good() {
-            let grows =
-                if self.growth_judged { "nothing grows" } else { "too short a run to tell whether anything grows" };
             let good = style("ok").green().bold();
-            lines.push(format!("{good}  no message lost or doubled; {grows}; everything was given back"));
+            lines.push(format!("{good}  no message lost or doubled; nothing that was judged grows or stays"));
         } else {
             let bad = style("failed").red().bold();
             let Messages { lost, doubled, .. } = self.messages;
@@ -156,6 +169,7 @@ impl Soak {
             lines.push(format!("{bad}  {lost} messages lost, {doubled} doubled; {} other problems", problems.len()));
             lines.extend(problems.into_iter().map(|problem| format!("  {problem}")));
         }
+        lines.extend(self.not_judged.iter().map(|what| format!("  not judged: {what}")));
         let again = format!(
             "The same choices again: capmux bench --only soak --seconds {} --seed {}",
             self.asked.as_secs_f64(),
@@ -269,6 +283,10 @@ impl Faults {
         let [floods, garbage] = [self.floods, self.garbage].map(HumanCount);
         format!("{floods} floods of Pings, {garbage} connections with garbage")
     }
+}
+
+fn not_enough() -> String {
+    "whether enough has happened, since the run was cut short".to_owned()
 }
 
 fn heading() -> String {

@@ -83,11 +83,14 @@ struct Slack {
     /// Of the earlier figure, in percent, and beside that: from early to late.
     percent: u64,
     flat: u64,
-    /// From before to after, for each thread; `None` where the allocator decides.
+    /// From before to after, for each thread, and [`MOST_LEFT`] for all; `None` where the allocator decides.
     after: Option<u64>,
 }
 
 const MIB: u64 = 1024 * 1024;
+/// So much may be left in the end at most, however many threads there are: 50 peers keep no more of them than this busy
+/// at a time, and on a machine with many cores a slack without bound would hide what is a leak on a small one.
+const MOST_LEFT: u64 = 16 * MIB;
 /// Of the heap, each thread keeps the buffers of its last read and its last write.
 const HEAP: Slack = Slack { name: "the heap", percent: 10, flat: 2 * MIB, after: Some(2 * MIB) };
 const RESIDENT: Slack = Slack { name: "resident memory", percent: 20, flat: 16 * MIB, after: None };
@@ -147,6 +150,20 @@ impl Uses {
         all.into_iter().filter_map(|(used, slack)| slack.broken_by(used.as_ref()?, threads)).collect()
     }
 
+    /// What could not be judged, for people.
+    pub(super) fn unjudged(&self) -> Vec<String> {
+        let Self { heap_bytes, resident_bytes, descriptors, tasks } = self;
+        let all = [
+            (heap_bytes, "the heap, whose bytes a build with the feature \"heap\" counts"),
+            (resident_bytes, "resident memory, of which the platform tells nothing"),
+            (descriptors, "descriptors, of which the platform tells nothing"),
+            (tasks, "tasks, of which the runtime tells nothing"),
+        ];
+        let unknown = all.into_iter().filter(|(used, _)| used.is_none()).map(|(_, what)| what.to_owned());
+        let growth = format!("growth, which takes a run of {} s", SHORTEST.as_secs());
+        unknown.chain((!self.show_growth()).then_some(growth)).collect()
+    }
+
     /// Whether growth could be judged.
     pub(super) fn show_growth(&self) -> bool {
         self.tasks.is_some_and(|used| used.early.is_some())
@@ -162,7 +179,7 @@ impl Slack {
         {
             return Some(format!("{name}: {late} late in the run, {early} early"));
         }
-        let is_left = after.is_some_and(|slack| left > before + threads * slack);
+        let is_left = after.is_some_and(|slack| left > before + threads.saturating_mul(slack).min(MOST_LEFT));
         is_left.then(|| format!("{name}: {left} after the end, {before} before the start"))
     }
 }
@@ -212,6 +229,15 @@ mod tests {
     }
 
     #[test]
+    fn what_threads_keep_is_bounded() {
+        let left = |threads, after| HEAP.broken_by(&Use { before: MIB, early: None, late: None, after }, threads);
+        assert_eq!(left(8, 17 * MIB), None);
+        for threads in [8, 256, u64::MAX] {
+            assert!(left(threads, 17 * MIB + 1).is_some(), "{threads} threads");
+        }
+    }
+
+    #[test]
     fn a_short_run_tells_of_what_is_left_alone() {
         let sample = |tasks| Sample { tasks: Some(tasks), ..Sample::default() };
         let mut samples = Samples::new(sample(1));
@@ -219,6 +245,11 @@ mod tests {
         let uses = samples.uses(Duration::from_secs(10), sample(1));
         assert_eq!(uses.tasks, Some(Use { before: 1, early: None, late: None, after: 1 }));
         assert_eq!((uses.leaks(2), uses.show_growth()), (vec![], false));
+        let unjudged = uses.unjudged();
+        for (what, begin) in unjudged.iter().zip(["the heap, ", "resident memory, ", "descriptors, ", "growth, "]) {
+            assert!(what.starts_with(begin), "{unjudged:?}");
+        }
+        assert_eq!(unjudged.len(), 4, "{unjudged:?}");
         let uses = samples.uses(Duration::from_secs(10), sample(2));
         assert_eq!(uses.leaks(2), ["tasks: 2 after the end, 1 before the start"]);
     }
