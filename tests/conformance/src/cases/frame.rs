@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::steps::{CLOSED, after_content, breach, session};
+use super::steps::{CLOSED, after_content, answer, breach, closed, session};
 use crate::case::{Case, case};
 use crate::ending::Ending;
 use crate::model::frames::{HEADER, padded};
@@ -244,7 +244,7 @@ async fn first_refused(visit: &Visit, offset: usize) -> Result<(), Stop> {
     let offset = offset.min(frame.len() - 1);
     frame[offset] ^= 1;
     script.send_raw("a damaged frame with a Hello", &frame).await;
-    script.ending(CLOSED).await?.expect_closed()
+    closed(script.ending(CLOSED)).await
 }
 
 /// An honest Hello in a frame.
@@ -291,7 +291,7 @@ async fn every_size(visit: &Visit) -> Result<(), Stop> {
         // A block with one literal, so that each size can be had.
         let content = [&[2, literal as u8, (literal as u8 - 1) << 2], &data[..]].concat();
         script.send_frame(&format!("a Ping in a frame of {size} bytes"), &content).await;
-        let answered = script.expect(3, Duration::from_secs(5)).await;
+        let answered = answer(&mut script, 3, Duration::from_secs(5)).await;
         answered.map_err(|stop| stop.within(format!("a frame of {size} bytes")))?;
     }
     Ok(())
@@ -320,7 +320,7 @@ async fn header_data(visit: &Visit) -> Result<(), Stop> {
         let half = script.egress();
         let frame = [half.header(PING.len(), data), half.body(&padded(PING))].concat();
         script.send_raw("a frame with a Ping", &frame).await;
-        let answered = script.expect(3, Duration::from_secs(5)).await;
+        let answered = answer(&mut script, 3, Duration::from_secs(5)).await;
         answered.map_err(|stop| stop.within(format!("header data {}", hex::encode(data))))?;
     }
     Ok(())
@@ -333,5 +333,5 @@ async fn padding(visit: &Visit) -> Result<(), Stop> {
     body[..PING.len()].copy_from_slice(PING);
     let frame = [half.header(PING.len(), USUAL), half.body(&body)].concat();
     script.send_raw("a frame with a Ping and odd padding", &frame).await;
-    script.expect(3, Duration::from_secs(5)).await.map(drop)
+    answer(&mut script, 3, Duration::from_secs(5)).await.map(drop)
 }

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::steps::{
-    CLOSED, FIRST, after_content, breach, claims_echo, claims_something, echo, echoes, goes_on_or_closes, session,
-    session_with,
+    CLOSED, FIRST, after_content, answer, breach, claims_echo, claims_something, echo, echoes, goes_on_or_closes,
+    session, session_with,
 };
 use crate::case::{Case, case};
 use crate::ending::Ending;
@@ -220,7 +220,7 @@ async fn many_zeros(visit: &Visit) -> Result<(), Stop> {
     for _ in 0..TIMES {
         script.send_frame("message 0x10 with 16 MiB of zeros", &content).await;
         if script.is_closed() {
-            return Ok(());
+            break;
         }
     }
     goes_on_or_closes(&mut script).await
@@ -231,7 +231,7 @@ async fn pong(visit: &Visit, version: u64, ping: &[u8]) -> Result<(), Stop> {
     let mut script = visit.greet_with(|hello| hello.version = version).await?;
     script.send_frame("Ping", &[&[2], ping].concat()).await;
     // Of version 5 it is decompressed by then, or the case has failed.
-    match &script.expect(3, CLOSED).await?[..] {
+    match &answer(&mut script, 3, CLOSED).await?[..] {
         [] | [0xc0] => Ok(()),
         data => Err(Stop::failed(format!("the data of the Pong is {}", hex::encode(data)))),
     }
@@ -254,7 +254,7 @@ async fn literals(visit: &Visit) -> Result<(), Stop> {
         content.extend(literal);
     }
     script.send_frame("5,000 bytes for echo/1 in literals", &content).await;
-    match script.expect(FIRST + 1, CLOSED).await? == payload {
+    match answer(&mut script, FIRST + 1, CLOSED).await? == payload {
         true => Ok(()),
         false => Err(Stop::failed("the payload that came back is another")),
     }
