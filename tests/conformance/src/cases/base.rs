@@ -6,7 +6,7 @@ use tokio::time::{Instant, sleep};
 
 use super::frame::PING;
 use super::steps::{
-    CLOSED, after_message, answer, breach, closed, goes_on, goes_on_or_closes, repeated, says, session,
+    CLOSED, after_message, answer, breach, closed, compresses, goes_on, goes_on_or_closes, repeated, says, session,
 };
 use crate::case::{Case, case};
 use crate::ending::Ending;
@@ -304,12 +304,14 @@ async fn flood(script: &mut Script, content: &[u8]) {
 }
 
 async fn after_flood(visit: &Visit, content: &[u8]) -> Result<Ending, Stop> {
+    compresses(visit)?;
     let mut script = session(visit).await?;
     flood(&mut script, content).await;
     script.ending(CLOSED).await
 }
 
 async fn flood_survived(visit: &Visit, content: &[u8]) -> Result<(), Stop> {
+    compresses(visit)?;
     let mut script = session(visit).await?;
     flood(&mut script, content).await;
     // What the flood has left in queues is read first.

@@ -194,6 +194,17 @@ pub(super) fn claims_something(visit: &Visit) -> Result<(), Stop> {
     }
 }
 
+/// Sessions with the node are compressed: it has version 5 or later.
+///
+/// # Errors
+/// [`Stop::Skipped`] when they are not.
+pub(super) fn compresses(visit: &Visit) -> Result<(), Stop> {
+    match visit.node.hello.version {
+        5.. => Ok(()),
+        version => Err(Stop::skipped(format!("the node has version {version}, which does not compress"))),
+    }
+}
+
 /// The node has `echo/1`.
 ///
 /// # Errors

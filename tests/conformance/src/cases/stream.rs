@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use super::frame::{PING, hello_frame};
 use super::steps::{
-    CLOSED, FIRST, answer, claims_echo, echo, goes_on, greet_raw, repeated, session, session_with, their_hello,
+    CLOSED, FIRST, answer, claims_echo, compresses, echo, goes_on, greet_raw, repeated, session, session_with,
+    their_hello,
 };
 use crate::case::{Case, case};
 use crate::hello::RawHello;
@@ -89,6 +90,7 @@ async fn split(visit: &Visit) -> Result<(), Stop> {
 }
 
 async fn joined(visit: &Visit) -> Result<(), Stop> {
+    compresses(visit)?;
     let mut script = session(visit).await?;
     let frames = repeated(&mut script, PING, 30);
     script.send_raw("30 frames with Pings", &frames).await;
@@ -119,6 +121,7 @@ async fn thousand_joined(visit: &Visit) -> Result<(), Stop> {
 
 /// A connection, and what an honest node sends on it: a Hello and a Ping.
 async fn honest(visit: &Visit) -> Result<(Script, Vec<u8>), Stop> {
+    compresses(visit)?;
     let mut script = visit.handshake().await?;
     let hello = hello_frame(visit, &mut script);
     let ping = script.egress().seal(PING);
