@@ -7,6 +7,7 @@ mod time;
 use std::time::Duration;
 
 use super::handshake::{EIP_8, HANDSHAKE, HARDENING, LIMIT, pieces, works};
+use super::steps::{goes_on, their_hello};
 use crate::case::{Case, Role, case};
 use crate::incoming::Incoming;
 use crate::model::handshake::{OVERHEAD, Rest};
@@ -183,12 +184,9 @@ async fn with_hello(visit: &Visit) -> Result<(), Stop> {
     let frame = connection.egress.seal(&script.content(0, &own.encode()));
     script.send_raw("ack and Hello", &[ack, frame].concat()).await;
     script.encrypt(connection);
-    match script.receive(node::STEP).await? {
-        Incoming::Message { id: 0, .. } => {}
-        other => return Err(Stop::failed(format!("{other} in place of a Hello"))),
-    }
+    their_hello(&mut script, node::STEP).await?;
     script.set_compressed(visit.node.hello.version >= 5);
-    script.ping().await
+    goes_on(&mut script).await
 }
 
 async fn auth_identity(visit: &Visit) -> Result<(), Stop> {

@@ -10,8 +10,9 @@ use std::time::Duration;
 use rlp::Rlp;
 use sha3::{Digest, Keccak256};
 
-use super::handshake::{ECIES, EIP_8, HANDSHAKE, HARDENING, LIMIT, ended, pieces, silent, unanswered, works};
+use super::handshake::{ECIES, EIP_8, HANDSHAKE, HARDENING, LIMIT, ended, pieces, refusal, silent, unanswered, works};
 use crate::case::{Case, case};
+use crate::model;
 use crate::model::handshake::{Auth, OVERHEAD, Rest, open, public, seal_before_eip_8, secret};
 use crate::node;
 use crate::outcome::Stop;
@@ -93,7 +94,7 @@ fn accepted_cases() -> Vec<Case> {
             "takes it as any other",
             |visit| accepted(visit, |rest| rest.padding = LIMIT - OVERHEAD - LIST_SIZE)
         ),
-        case!(
+        refusal!(
             "rlpx/auth/padding-above-2-kib",
             May,
             HARDENING,
@@ -138,7 +139,7 @@ fn piece_cases() -> Vec<Case> {
             fresh_secrets,
             deadline: LIST
         ),
-        case!(
+        refusal!(
             "rlpx/auth/own-key",
             Should,
             HARDENING,
@@ -147,7 +148,7 @@ fn piece_cases() -> Vec<Case> {
             "closes the connection",
             own_key
         ),
-        case!(
+        refusal!(
             "rlpx/auth/for-another-key",
             Must,
             ECIES,
@@ -156,7 +157,7 @@ fn piece_cases() -> Vec<Case> {
             "gives no answer",
             |visit| refused(visit, "auth", |auth| Auth { rest: Rest::new(public(&secret(98))), ..auth }.seal())
         ),
-        case!(
+        refusal!(
             "rlpx/auth/before-eip-8",
             May,
             EIP_8,
@@ -171,7 +172,7 @@ fn piece_cases() -> Vec<Case> {
 
 /// The case that comes after all others, for there are nodes that it stops for good.
 pub(super) fn last_cases() -> Vec<Case> {
-    vec![case!(
+    vec![refusal!(
         "rlpx/auth/bytes-behind",
         Should,
         HARDENING,
@@ -249,11 +250,11 @@ async fn bytes_behind(visit: &Visit) -> Result<(), Stop> {
 }
 
 async fn fresh_secrets(visit: &Visit) -> Result<(), Stop> {
-    let mut script = visit.open().await?;
-    let identity = script.identity.clone();
+    let identity = model::Node::random().map_err(|error| Stop::unclear(format!("no random numbers: {error}")))?;
     let auth = identity.auth(&visit.key()).seal();
     let mut seen = Vec::new();
     for place in ["the first ack", "the second ack"] {
+        let mut script = visit.open().await?;
         script.send_raw("auth", &auth).await;
         let ack = node::ack(&mut script).await.map_err(|ending| Stop::unclear(format!("{place}: {ending}")))?;
         let ack = open(&identity.key, &ack).map_err(|broken| Stop::failed(format!("{place} is {broken}")))?;
@@ -262,7 +263,6 @@ async fn fresh_secrets(visit: &Visit) -> Result<(), Stop> {
             (Ok(ephemeral), Ok(nonce)) => seen.push((ephemeral, nonce)),
             _ => return Err(Stop::failed(format!("{place} has no key and nonce"))),
         }
-        script = visit.open().await?;
     }
     match seen[0].0 == seen[1].0 || seen[0].1 == seen[1].1 {
         true => Err(Stop::failed("both acks have the same ephemeral key or the same nonce")),

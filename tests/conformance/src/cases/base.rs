@@ -5,7 +5,9 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 use super::frame::PING;
-use super::steps::{CLOSED, after_message, breach, closed, goes_on, goes_on_or_closes, repeated, says, session};
+use super::steps::{
+    CLOSED, after_message, answer, breach, closed, compresses, goes_on, goes_on_or_closes, repeated, says, session,
+};
 use crate::case::{Case, case};
 use crate::ending::Ending;
 use crate::outcome::Stop;
@@ -217,13 +219,13 @@ fn reserved() -> Vec<Case> {
 }
 
 async fn answered(visit: &Visit) -> Result<(), Stop> {
-    visit.greet().await?.ping().await
+    goes_on(&mut visit.greet().await?).await
 }
 
 async fn ping_with(visit: &Visit, data: &[u8]) -> Result<(), Stop> {
     let mut script = session(visit).await?;
     script.send("a Ping with other data", 2, data).await;
-    script.expect(3, Duration::from_secs(5)).await.map(drop)
+    answer(&mut script, 3, Duration::from_secs(5)).await.map(drop)
 }
 
 async fn malformed(visit: &Visit) -> Result<(), Stop> {
@@ -246,7 +248,7 @@ async fn large(visit: &Visit, id: u64) -> Result<Ending, Stop> {
 async fn pong_form(visit: &Visit) -> Result<(), Stop> {
     let mut script = session(visit).await?;
     script.send("Ping", 2, &[0xc0]).await;
-    match &script.expect(3, Duration::from_secs(5)).await?[..] {
+    match &answer(&mut script, 3, Duration::from_secs(5)).await?[..] {
         [0xc0] => Ok(()),
         data => Err(Stop::failed(format!("the data of the Pong is {}", hex::encode(data)))),
     }
@@ -262,7 +264,7 @@ async fn unsolicited(visit: &Visit) -> Result<(), Stop> {
 
 async fn sends_ping(visit: &Visit) -> Result<(), Stop> {
     let mut script = session(visit).await?;
-    script.expect(2, Duration::from_secs(40)).await.map(drop)
+    answer(&mut script, 2, Duration::from_secs(40)).await.map(drop)
 }
 
 async fn silent(visit: &Visit) -> Result<Ending, Stop> {
@@ -302,12 +304,14 @@ async fn flood(script: &mut Script, content: &[u8]) {
 }
 
 async fn after_flood(visit: &Visit, content: &[u8]) -> Result<Ending, Stop> {
+    compresses(visit)?;
     let mut script = session(visit).await?;
     flood(&mut script, content).await;
     script.ending(CLOSED).await
 }
 
 async fn flood_survived(visit: &Visit, content: &[u8]) -> Result<(), Stop> {
+    compresses(visit)?;
     let mut script = session(visit).await?;
     flood(&mut script, content).await;
     // What the flood has left in queues is read first.

@@ -215,6 +215,7 @@ async fn besides(visit: &Visit, more: Claims) -> Result<(), Stop> {
 }
 
 async fn many(visit: &Visit) -> Result<(), Stop> {
+    super::hello::has_room(visit)?;
     let fill = |hello: &mut RawHello| {
         for version in 0.. {
             hello.capabilities.push(claim("a", version));

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::snappy::zeros_content;
-use super::steps::{CLOSED, after_content, after_message};
+use super::steps::{CLOSED, after_content, after_message, compresses};
 use crate::case::{Case, case};
 use crate::ending::Ending;
 use crate::incoming::Incoming;
@@ -91,7 +91,7 @@ fn forms() -> Vec<Case> {
             ["H50"],
             "sends a Disconnect in a list that is not compressed, in a session that is",
             EXPECTS,
-            |visit| ended(after_content(visit, "Disconnect 0x08, not compressed", &[0x01, 0xc1, 0x08]))
+            |visit| ended(after_plain(visit, "Disconnect 0x08, not compressed", &[0x01, 0xc1, 0x08]))
         ),
         case!(
             "p2p/disconnect/bare-not-compressed",
@@ -100,7 +100,7 @@ fn forms() -> Vec<Case> {
             ["H50"],
             "sends a Disconnect that is neither in a list nor compressed, in a session that is",
             EXPECTS,
-            |visit| ended(after_content(visit, "a bare Disconnect 0x08, not compressed", &[0x01, 0x08]))
+            |visit| ended(after_plain(visit, "a bare Disconnect 0x08, not compressed", &[0x01, 0x08]))
         ),
         case!(
             "p2p/disconnect/nothing",
@@ -196,7 +196,7 @@ fn sent() -> Vec<Case> {
             ["H50"],
             "makes the node send a Disconnect behind its Hello of version 5",
             "compresses it",
-            |visit| sent_as(visit, |data| uncompressed(data).is_some())
+            sent_compressed
         ),
     ]
 }
@@ -206,7 +206,14 @@ async fn ended(ending: impl Future<Output = Result<Ending, Stop>>) -> Result<(),
     ending.await?.expect_closed()
 }
 
+/// How a session ends that is compressed, after this content which is not.
+async fn after_plain(visit: &Visit, what: &str, content: &[u8]) -> Result<Ending, Stop> {
+    compresses(visit)?;
+    after_content(visit, what, content).await
+}
+
 async fn huge(visit: &Visit) -> Result<Ending, Stop> {
+    compresses(visit)?;
     // A byte less than 16 MiB, which is the most that nodes decompress.
     after_content(visit, "Disconnect with 16 MiB of zeros", &zeros_content(1, 0x00ff_ffff)).await
 }
@@ -269,6 +276,11 @@ async fn sent_then_closed(visit: &Visit) -> Result<(), Stop> {
         }
     }
     Err(Stop::failed(format!("the connection is open {GRACE:?} after the node's Disconnect")))
+}
+
+async fn sent_compressed(visit: &Visit) -> Result<(), Stop> {
+    compresses(visit)?;
+    sent_as(visit, |data| uncompressed(data).is_some()).await
 }
 
 /// The node's Disconnect stands in its frame like this.

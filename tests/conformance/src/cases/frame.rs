@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::steps::{CLOSED, after_content, breach, session};
+use super::steps::{CLOSED, after_content, answer, breach, closed, compresses, session};
 use crate::case::{Case, case};
 use crate::ending::Ending;
 use crate::model::frames::{HEADER, LARGEST, padded};
@@ -221,6 +221,7 @@ fn tolerated() -> Vec<Case> {
 
 /// A Ping that was changed after it was sealed is refused.
 async fn refused(visit: &Visit, change: impl FnOnce(&mut Vec<u8>) + Send) -> Result<(), Stop> {
+    compresses(visit)?;
     let mut script = session(visit).await?;
     let mut frame = script.egress().seal(PING);
     change(&mut frame);
@@ -244,7 +245,7 @@ async fn first_refused(visit: &Visit, offset: usize) -> Result<(), Stop> {
     let offset = offset.min(frame.len() - 1);
     frame[offset] ^= 1;
     script.send_raw("a damaged frame with a Hello", &frame).await;
-    script.ending(CLOSED).await?.expect_closed()
+    closed(script.ending(CLOSED)).await
 }
 
 /// An honest Hello in a frame.
@@ -255,6 +256,7 @@ pub(super) fn hello_frame(visit: &Visit, script: &mut Script) -> Vec<u8> {
 }
 
 async fn replayed(visit: &Visit) -> Result<(), Stop> {
+    compresses(visit)?;
     let mut script = session(visit).await?;
     let frame = script.egress().seal(PING);
     script.send_raw("a frame with a Ping", &frame).await;
@@ -265,6 +267,7 @@ async fn replayed(visit: &Visit) -> Result<(), Stop> {
 
 /// What becomes of two frames with Pings is refused.
 async fn two(visit: &Visit, change: impl FnOnce(Vec<u8>, Vec<u8>) -> Vec<u8> + Send) -> Result<(), Stop> {
+    compresses(visit)?;
     let mut script = session(visit).await?;
     let (first, second) = (script.egress().seal(PING), script.egress().seal(PING));
     script.send_raw("frames with Pings, not all or not in order", &change(first, second)).await;
@@ -283,6 +286,7 @@ async fn reflected(visit: &Visit) -> Result<(), Stop> {
 }
 
 async fn every_size(visit: &Visit) -> Result<(), Stop> {
+    compresses(visit)?;
     let mut script = session(visit).await?;
     for size in 4..=48 {
         let literal = size - 3;
@@ -291,7 +295,7 @@ async fn every_size(visit: &Visit) -> Result<(), Stop> {
         // A block with one literal, so that each size can be had.
         let content = [&[2, literal as u8, (literal as u8 - 1) << 2], &data[..]].concat();
         script.send_frame(&format!("a Ping in a frame of {size} bytes"), &content).await;
-        let answered = script.expect(3, Duration::from_secs(5)).await;
+        let answered = answer(&mut script, 3, Duration::from_secs(5)).await;
         answered.map_err(|stop| stop.within(format!("a frame of {size} bytes")))?;
     }
     Ok(())
@@ -315,23 +319,25 @@ async fn first_claims(visit: &Visit, size: usize) -> Result<Ending, Stop> {
 }
 
 async fn header_data(visit: &Visit) -> Result<(), Stop> {
+    compresses(visit)?;
     let mut script = session(visit).await?;
     for data in [&[][..], &[0xc0], &[0xc1, 0x80], &[0xc2, 0x01, 0x02], &[0x05], &[0xff; 13]] {
         let half = script.egress();
         let frame = [half.header(PING.len(), data), half.body(&padded(PING))].concat();
         script.send_raw("a frame with a Ping", &frame).await;
-        let answered = script.expect(3, Duration::from_secs(5)).await;
+        let answered = answer(&mut script, 3, Duration::from_secs(5)).await;
         answered.map_err(|stop| stop.within(format!("header data {}", hex::encode(data))))?;
     }
     Ok(())
 }
 
 async fn padding(visit: &Visit) -> Result<(), Stop> {
+    compresses(visit)?;
     let mut script = session(visit).await?;
     let half = script.egress();
     let mut body = vec![0xa5; 16];
     body[..PING.len()].copy_from_slice(PING);
     let frame = [half.header(PING.len(), USUAL), half.body(&body)].concat();
     script.send_raw("a frame with a Ping and odd padding", &frame).await;
-    script.expect(3, Duration::from_secs(5)).await.map(drop)
+    answer(&mut script, 3, Duration::from_secs(5)).await.map(drop)
 }

@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
+use super::steps::placed;
 use crate::ending::Ending;
 use crate::model::handshake::OVERHEAD;
 use crate::node::{self, Node};
 use crate::outcome::Stop;
 use crate::script::Script;
+use crate::visit::Visit;
 
 pub(super) const HANDSHAKE: &str = "rlpx.md, Initial Handshake";
 pub(super) const ECIES: &str = "rlpx.md, ECIES Encryption";
@@ -200,6 +202,27 @@ pub(super) fn bad_bodies() -> Vec<(&'static str, Vec<u8>)> {
     ]
 }
 
+/// A case in which the node should refuse what it is sent. A node that is full, or tired of this address, closes the
+/// connection unheard, so an honest handshake comes afterwards, once for all connections of the case.
+macro_rules! refusal {
+    (
+        $name:expr, $level:ident, $section:expr, [$($row:literal),*],
+        $does:expr, $expects:expr, $run:expr $(, $field:ident: $value:expr)* $(,)?
+    ) => {
+        $crate::case::case!(
+            $name, $level, $section, [$($row),*], $does, $expects,
+            |visit| $crate::cases::handshake::heard(visit, $run(visit)) $(, $field: $value)*
+        )
+    };
+}
+pub(super) use refusal;
+
+/// The node has refused what it was sent, and takes an honest auth.
+pub(super) async fn heard(visit: &Visit, refused: impl Future<Output = Result<(), Stop>>) -> Result<(), Stop> {
+    refused.await?;
+    visit.handshake().await.map(drop).map_err(|stop| stop.within("an honest auth afterwards"))
+}
+
 /// The node gives no answer, whether it closes the connection or leaves it open.
 pub(super) async fn unanswered(script: &mut Script, what: &str) -> Result<(), Stop> {
     let ending = script.ending(ANSWERED).await.map_err(|stop| stop.within(what))?;
@@ -226,10 +249,7 @@ pub(super) async fn works(script: &mut Script, node: &Node) -> Result<(), Stop> 
         Ok(_) => script.ping().await,
         Err(stop) => Err(stop),
     };
-    match (worked, script.disconnect) {
-        (Err(stop), Some(Some(4))) => Err(Stop::unclear(format!("the node has no place: {stop}"))),
-        (worked, _) => worked,
-    }
+    placed(script, worked)
 }
 
 #[cfg(test)]

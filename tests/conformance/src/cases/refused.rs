@@ -12,9 +12,6 @@ use crate::visit::Visit;
 const HELLO: &str = "rlpx.md, Hello (0x00)";
 const MESSAGES: &str = "rlpx.md, Message Encoding";
 
-/// The most a Hello's data and id may be in one frame.
-const ROOM: usize = LARGEST;
-
 pub(super) fn cases() -> Vec<Case> {
     [identities(), shapes(), lists(), others()].concat()
 }
@@ -285,7 +282,7 @@ async fn built(visit: &Visit, build: impl FnOnce(&mut RlpStream, &[u8]) + Send) 
         build(&mut list, &script.identity.public_key());
         list.out().to_vec()
     };
-    debug_assert!(data.len() <= ROOM, "only its shape is wrong");
+    debug_assert!(data.len() <= LARGEST, "only its shape is wrong");
     script.send("a Hello of another shape", 0, &data).await;
     script.ending(CLOSED).await
 }

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::steps::{
-    CLOSED, FIRST, after_content, breach, claims_echo, claims_something, echo, echoes, goes_on_or_closes, session,
-    session_with,
+    CLOSED, FIRST, after_content, answer, breach, claims_echo, claims_something, compresses, echo, echoes,
+    goes_on_or_closes, session, session_with,
 };
 use crate::case::{Case, case};
 use crate::ending::Ending;
@@ -203,11 +203,13 @@ fn corrupt() -> Vec<Case> {
 /// How the connection ends after this block for the first subprotocol.
 async fn after_block(visit: &Visit, block: &[u8]) -> Result<Ending, Stop> {
     claims_something(visit)?;
+    compresses(visit)?;
     after_content(visit, "message 0x10 with a block of its own", &[&[FIRST as u8], block].concat()).await
 }
 
 async fn zeros(visit: &Visit, size: usize) -> Result<Ending, Stop> {
     claims_something(visit)?;
+    compresses(visit)?;
     let mut script = session(visit).await?;
     script.send_frame("message 0x10 with zeros", &zeros_content(FIRST as u8, size)).await;
     script.ending(CLOSED).await
@@ -215,12 +217,13 @@ async fn zeros(visit: &Visit, size: usize) -> Result<Ending, Stop> {
 
 async fn many_zeros(visit: &Visit) -> Result<(), Stop> {
     claims_something(visit)?;
+    compresses(visit)?;
     let mut script = session(visit).await?;
     let content = zeros_content(FIRST as u8, LARGEST);
     for _ in 0..TIMES {
         script.send_frame("message 0x10 with 16 MiB of zeros", &content).await;
         if script.is_closed() {
-            return Ok(());
+            break;
         }
     }
     goes_on_or_closes(&mut script).await
@@ -228,10 +231,13 @@ async fn many_zeros(visit: &Visit) -> Result<(), Stop> {
 
 /// The Pong in a session of this version is an empty list, or nothing, in the form in which it should be.
 async fn pong(visit: &Visit, version: u64, ping: &[u8]) -> Result<(), Stop> {
+    if version >= 5 {
+        compresses(visit)?;
+    }
     let mut script = visit.greet_with(|hello| hello.version = version).await?;
     script.send_frame("Ping", &[&[2], ping].concat()).await;
     // Of version 5 it is decompressed by then, or the case has failed.
-    match &script.expect(3, CLOSED).await?[..] {
+    match &answer(&mut script, 3, CLOSED).await?[..] {
         [] | [0xc0] => Ok(()),
         data => Err(Stop::failed(format!("the data of the Pong is {}", hex::encode(data)))),
     }
@@ -239,6 +245,9 @@ async fn pong(visit: &Visit, version: u64, ping: &[u8]) -> Result<(), Stop> {
 
 async fn echoed(visit: &Visit, version: u64, length: usize) -> Result<(), Stop> {
     claims_echo(visit)?;
+    if version >= 5 {
+        compresses(visit)?;
+    }
     let change = |hello: &mut crate::RawHello| (hello.version, hello.capabilities) = (version, vec![echo()]);
     let mut script = session_with(visit, change).await?;
     echoes(&mut script, &ramp(length)).await
@@ -246,6 +255,7 @@ async fn echoed(visit: &Visit, version: u64, length: usize) -> Result<(), Stop> 
 
 async fn literals(visit: &Visit) -> Result<(), Stop> {
     claims_echo(visit)?;
+    compresses(visit)?;
     let mut script = session_with(visit, |hello| hello.capabilities = vec![echo()]).await?;
     let payload = ramp(5000);
     let mut content = vec![FIRST as u8, 0x88, 0x27];
@@ -254,7 +264,7 @@ async fn literals(visit: &Visit) -> Result<(), Stop> {
         content.extend(literal);
     }
     script.send_frame("5,000 bytes for echo/1 in literals", &content).await;
-    match script.expect(FIRST + 1, CLOSED).await? == payload {
+    match answer(&mut script, FIRST + 1, CLOSED).await? == payload {
         true => Ok(()),
         false => Err(Stop::failed("the payload that came back is another")),
     }

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use crate::ending::Ending;
 use crate::hello::RawHello;
 use crate::incoming::Incoming;
@@ -75,16 +77,39 @@ pub(super) async fn session_with(visit: &Visit, change: impl FnOnce(&mut RawHell
 /// The connection goes on: the node answers a Ping.
 pub(super) async fn goes_on(script: &mut Script) -> Result<(), Stop> {
     let answered = script.ping().await;
-    has_place(script.disconnect)?;
-    answered
+    placed(script, answered)
+}
+
+/// What came of this, unless the node stopped because it had no place.
+pub(super) fn placed<T>(script: &Script, came: Result<T, Stop>) -> Result<T, Stop> {
+    came.or_else(|stop| {
+        has_place(script.disconnect)?;
+        Err(stop)
+    })
+}
+
+/// The data of the next message with this id, as [`Script::expect`] has it.
+///
+/// # Errors
+/// [`Stop::Failed`] with what came instead, [`Stop::Unclear`] when the node had no place.
+pub(super) async fn answer(script: &mut Script, id: u64, within: Duration) -> Result<Vec<u8>, Stop> {
+    let came = script.expect(id, within).await;
+    placed(script, came)
 }
 
 /// The node answers a Ping or has closed the connection, when it has worked off what was sent before: it does not hang.
 pub(super) async fn goes_on_or_closes(script: &mut Script) -> Result<(), Stop> {
+    const PATIENCE: Duration = Duration::from_secs(30);
+    let until = Instant::now() + PATIENCE;
     script.send("Ping", 2, &[0xc0]).await;
-    match script.expect(3, Duration::from_secs(30)).await {
-        Err(_) if script.is_closed() => Ok(()),
-        done => done.map(drop),
+    loop {
+        // A frame that is not sound is no way to end.
+        match script.receive(until.saturating_duration_since(Instant::now())).await? {
+            Incoming::Message { id: 2, .. } => script.send("Pong", 3, &[0xc0]).await,
+            Incoming::Message { id: 3, .. } | Incoming::Closed(_) => return Ok(()),
+            Incoming::Message { .. } => {}
+            Incoming::Nothing => return Err(Stop::failed(format!("no Pong and no end within {PATIENCE:?}"))),
+        }
     }
 }
 
@@ -114,15 +139,24 @@ pub(super) fn repeated(script: &mut Script, content: &[u8], count: usize) -> Vec
 /// [`Stop::Failed`] with what came instead.
 pub(super) async fn greet_raw(script: &mut Script, version: u64, data: &[u8]) -> Result<Vec<u8>, Stop> {
     script.send("Hello", 0, data).await;
-    let came = script.receive(HELLO).await?;
-    has_place(script.disconnect)?;
-    let Incoming::Message { id: 0, data } = came else {
-        return Err(Stop::failed(format!("{came} in place of a Hello")));
-    };
+    let data = their_hello(script, HELLO).await?;
     let hello = RawHello::decode(&data).map_err(Stop::failed)?;
     script.set_compressed(version >= 5 && hello.version >= 5);
     script.hello = Some(hello);
     Ok(data)
+}
+
+/// The data of the node's Hello, which comes before all else.
+///
+/// # Errors
+/// [`Stop::Failed`] with what came instead, [`Stop::Unclear`] when the node had no place.
+pub(super) async fn their_hello(script: &mut Script, within: Duration) -> Result<Vec<u8>, Stop> {
+    let came = script.receive(within).await?;
+    has_place(script.disconnect)?;
+    match came {
+        Incoming::Message { id: 0, data } => Ok(data),
+        came => Err(Stop::failed(format!("{came} in place of a Hello"))),
+    }
 }
 
 /// The connection of a node with this Hello goes on.
@@ -161,6 +195,17 @@ pub(super) fn claims_something(visit: &Visit) -> Result<(), Stop> {
     }
 }
 
+/// Sessions with the node are compressed: it has version 5 or later.
+///
+/// # Errors
+/// [`Stop::Skipped`] when they are not.
+pub(super) fn compresses(visit: &Visit) -> Result<(), Stop> {
+    match visit.node.hello.version {
+        5.. => Ok(()),
+        version => Err(Stop::skipped(format!("the node has version {version}, which does not compress"))),
+    }
+}
+
 /// The node has `echo/1`.
 ///
 /// # Errors
@@ -180,9 +225,7 @@ pub(super) fn echo() -> (Vec<u8>, u64) {
 /// What is sent to `echo/1`, the first shared capability, comes back.
 pub(super) async fn echoes(script: &mut Script, payload: &[u8]) -> Result<(), Stop> {
     script.send(&format!("{} bytes for echo/1", payload.len()), FIRST, payload).await;
-    let came = script.expect(FIRST + 1, Duration::from_secs(10)).await;
-    has_place(script.disconnect)?;
-    match came? == payload {
+    match answer(script, FIRST + 1, Duration::from_secs(10)).await? == payload {
         true => Ok(()),
         false => Err(Stop::failed("the payload that came back is another")),
     }

@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use super::frame::{PING, hello_frame};
-use super::steps::{CLOSED, FIRST, claims_echo, echo, goes_on, greet_raw, repeated, session, session_with};
+use super::steps::{
+    CLOSED, FIRST, answer, claims_echo, compresses, echo, goes_on, greet_raw, repeated, session, session_with,
+    their_hello,
+};
 use crate::case::{Case, case};
 use crate::hello::RawHello;
 use crate::incoming::Incoming;
@@ -78,25 +81,24 @@ async fn split(visit: &Visit) -> Result<(), Stop> {
     let mut script = visit.handshake().await?;
     let hello = hello_frame(visit, &mut script);
     script.send_in_pieces("a Hello, byte by byte", &hello, 1).await;
-    let Incoming::Message { id: 0, data } = script.receive(CLOSED).await? else {
-        return Err(Stop::unclear("the node says no Hello"));
-    };
+    let data = their_hello(&mut script, CLOSED).await?;
     let version = RawHello::decode(&data).map_err(Stop::unclear)?.version;
     script.set_compressed(version >= 5);
     let content = script.content(2, &[0xc0]);
     let ping = script.egress().seal(&content);
     script.send_in_pieces("a Ping, byte by byte", &ping, 1).await;
-    script.expect(3, CLOSED).await.map(drop)
+    answer(&mut script, 3, CLOSED).await.map(drop)
 }
 
 async fn joined(visit: &Visit) -> Result<(), Stop> {
+    compresses(visit)?;
     let mut script = session(visit).await?;
     let frames = repeated(&mut script, PING, 30);
     script.send_raw("30 frames with Pings", &frames).await;
-    script.expect(3, CLOSED).await.map_err(|stop| stop.within("the first Pong"))?;
+    answer(&mut script, 3, CLOSED).await.map_err(|stop| stop.within("the first Pong"))?;
     // One Pong may do for several Pings that have come by then.
     while script.expect(3, QUIET).await.is_ok() {}
-    script.ping().await.map_err(|stop| stop.within("the Ping after them"))
+    goes_on(&mut script).await.map_err(|stop| stop.within("the Ping after them"))
 }
 
 async fn thousand_joined(visit: &Visit) -> Result<(), Stop> {
@@ -109,7 +111,7 @@ async fn thousand_joined(visit: &Visit) -> Result<(), Stop> {
     }
     script.send_raw("1,000 frames with messages for echo/1", &frames).await;
     for number in 0..MANY {
-        let came = script.expect(FIRST + 1, Duration::from_secs(10)).await;
+        let came = answer(&mut script, FIRST + 1, Duration::from_secs(10)).await;
         let came = came.map_err(|stop| stop.within(format!("answer {number} of {MANY}")))?;
         if came != number.to_be_bytes() {
             return Err(Stop::failed(format!("answer {number} of {MANY} is {}", hex::encode(came))));
@@ -120,6 +122,7 @@ async fn thousand_joined(visit: &Visit) -> Result<(), Stop> {
 
 /// A connection, and what an honest node sends on it: a Hello and a Ping.
 async fn honest(visit: &Visit) -> Result<(Script, Vec<u8>), Stop> {
+    compresses(visit)?;
     let mut script = visit.handshake().await?;
     let hello = hello_frame(visit, &mut script);
     let ping = script.egress().seal(PING);

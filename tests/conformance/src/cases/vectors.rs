@@ -6,6 +6,7 @@ use std::time::Duration;
 use rlp::Rlp;
 
 use super::handshake::works;
+use super::steps::their_hello;
 use crate::case::{Case, Role, case};
 use crate::ending::Closed;
 use crate::incoming::Incoming;
@@ -99,14 +100,12 @@ async fn as_initiator(visit: &Visit) -> Result<(), Stop> {
 /// Says the literal Hello. The node may have no use for it, and is to say so.
 async fn hello(script: &mut Script) -> Result<(), Stop> {
     script.send("Hello of version 55", 0, &bytes(HELLO)).await;
-    match script.receive(WORD).await? {
-        Incoming::Message { id: 0, .. } => {}
-        // It tells peers that are too many, or there already, before any Hello.
-        Incoming::Message { id: 1, .. } if matches!(script.disconnect, Some(Some(4 | 5))) => {
-            return Err(Stop::unclear("the node has no place"));
-        }
-        other => return Err(Stop::failed(format!("{other} in place of a Hello"))),
+    let came = their_hello(script, WORD).await;
+    // A node that it met a moment ago may be there still.
+    if came.is_err() && script.disconnect == Some(Some(5)) {
+        return Err(Stop::unclear("the node takes node A for connected already"));
     }
+    came?;
     script.set_compressed(true);
     script.send("Ping", 2, &[0xc0]).await;
     let ending = script.ending(Duration::from_secs(1)).await?;

@@ -3,9 +3,9 @@
 use std::ops::Range;
 use std::time::Duration;
 
-use super::super::handshake::{ECIES, HARDENING, IV, LIMIT, OFF_CURVE, POINT, SIZE, changed, ended, tag};
+use super::super::handshake::{ECIES, HARDENING, IV, LIMIT, OFF_CURVE, POINT, SIZE, changed, ended, refusal, tag};
 use super::{LIST, closed, refused};
-use crate::case::{Case, case};
+use crate::case::Case;
 use crate::model::handshake::{Auth, OVERHEAD, seal, seal_with};
 use crate::outcome::Stop;
 use crate::visit::Visit;
@@ -19,7 +19,7 @@ pub(super) fn cases() -> Vec<Case> {
 
 fn size_cases() -> Vec<Case> {
     let cases = [
-        case!(
+        refusal!(
             "rlpx/auth/sizes-to-200",
             Should,
             HARDENING,
@@ -29,7 +29,7 @@ fn size_cases() -> Vec<Case> {
             sizes_to_200,
             deadline: LIST
         ),
-        case!(
+        refusal!(
             "rlpx/auth/sizes-above-2-kib",
             Should,
             HARDENING,
@@ -39,7 +39,7 @@ fn size_cases() -> Vec<Case> {
             sizes_above_limit,
             deadline: LIST
         ),
-        case!(
+        refusal!(
             "rlpx/auth/size-grown",
             Should,
             HARDENING,
@@ -54,7 +54,7 @@ fn size_cases() -> Vec<Case> {
 
 fn changed_cases() -> Vec<Case> {
     let cases = [
-        case!(
+        refusal!(
             "rlpx/auth/changed-size",
             Must,
             ECIES,
@@ -64,7 +64,7 @@ fn changed_cases() -> Vec<Case> {
             |visit| changed_within(visit, |_| SIZE),
             deadline: LIST
         ),
-        case!(
+        refusal!(
             "rlpx/auth/changed-point",
             Must,
             ECIES,
@@ -74,7 +74,7 @@ fn changed_cases() -> Vec<Case> {
             |visit| changed_within(visit, |_| POINT),
             deadline: LIST
         ),
-        case!(
+        refusal!(
             "rlpx/auth/changed-iv",
             Must,
             ECIES,
@@ -84,7 +84,7 @@ fn changed_cases() -> Vec<Case> {
             |visit| changed_within(visit, |_| IV),
             deadline: LIST
         ),
-        case!(
+        refusal!(
             "rlpx/auth/changed-ciphertext",
             Must,
             ECIES,
@@ -94,7 +94,7 @@ fn changed_cases() -> Vec<Case> {
             |visit| changed_within(visit, |auth| IV.end..tag(auth)),
             deadline: LIST
         ),
-        case!(
+        refusal!(
             "rlpx/auth/changed-tag",
             Must,
             ECIES,
@@ -104,7 +104,7 @@ fn changed_cases() -> Vec<Case> {
             |visit| changed_within(visit, |auth| tag(auth)..auth.len()),
             deadline: LIST
         ),
-        case!(
+        refusal!(
             "rlpx/auth/refused-and-closed",
             Should,
             HARDENING,
@@ -114,7 +114,7 @@ fn changed_cases() -> Vec<Case> {
             refused_and_closed,
             deadline: LIST
         ),
-        case!(
+        refusal!(
             "rlpx/auth/bad-tag-as-bad-point",
             Should,
             HARDENING,

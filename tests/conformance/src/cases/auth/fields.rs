@@ -1,8 +1,8 @@
 //! Bodies that are well sealed, and wrong.
 
-use super::super::handshake::{HANDSHAKE, HARDENING, bad_bodies};
+use super::super::handshake::{HANDSHAKE, HARDENING, bad_bodies, refusal};
 use super::{LIST, refused};
-use crate::case::{Case, case};
+use crate::case::Case;
 use crate::model::handshake::{Auth, seal};
 use crate::outcome::Stop;
 use crate::visit::Visit;
@@ -15,7 +15,7 @@ const N: [u8; 32] = [
 
 pub(super) fn cases() -> Vec<Case> {
     let cases = [
-        case!(
+        refusal!(
             "rlpx/auth/bodies",
             Should,
             HARDENING,
@@ -25,7 +25,7 @@ pub(super) fn cases() -> Vec<Case> {
             bodies,
             deadline: LIST
         ),
-        case!(
+        refusal!(
             "rlpx/auth/lengths",
             Should,
             HARDENING,
@@ -35,7 +35,7 @@ pub(super) fn cases() -> Vec<Case> {
             lengths,
             deadline: LIST
         ),
-        case!(
+        refusal!(
             "rlpx/auth/version-none",
             May,
             HARDENING,
@@ -45,7 +45,7 @@ pub(super) fn cases() -> Vec<Case> {
             no_version,
             deadline: LIST
         ),
-        case!(
+        refusal!(
             "rlpx/auth/signature-zero",
             Must,
             HANDSHAKE,
@@ -55,7 +55,7 @@ pub(super) fn cases() -> Vec<Case> {
             |visit| bad_halves(visit, [0; 32]),
             deadline: LIST
         ),
-        case!(
+        refusal!(
             "rlpx/auth/signature-above-order",
             Must,
             HANDSHAKE,
@@ -65,7 +65,7 @@ pub(super) fn cases() -> Vec<Case> {
             above_order,
             deadline: LIST
         ),
-        case!(
+        refusal!(
             "rlpx/auth/recovery-id",
             Must,
             HANDSHAKE,

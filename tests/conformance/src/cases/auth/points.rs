@@ -2,17 +2,17 @@
 
 use super::super::handshake::{
     BadPoint, ECIES, HANDSHAKE, HARDENING, OFF_CURVE, ORDER_2, ORDER_3, ORDER_6, TWIST, X_ABOVE_P, Y_ABOVE_P, ZERO,
-    ZERO_AS_P,
+    ZERO_AS_P, refusal,
 };
 use super::{LIST, refused};
-use crate::case::{Case, case};
+use crate::case::Case;
 use crate::model::handshake::{Auth, agree, point, public, seal_with, secret};
 use crate::outcome::Stop;
 use crate::visit::Visit;
 
 pub(super) fn cases() -> Vec<Case> {
     let cases = [
-        case!(
+        refusal!(
             "rlpx/auth/point-zero",
             Must,
             ECIES,
@@ -21,7 +21,7 @@ pub(super) fn cases() -> Vec<Case> {
             "gives no answer",
             |visit| bad_point(visit, &ZERO)
         ),
-        case!(
+        refusal!(
             "rlpx/auth/point-off-curve",
             Must,
             ECIES,
@@ -30,7 +30,7 @@ pub(super) fn cases() -> Vec<Case> {
             "gives no answer",
             |visit| bad_point(visit, &OFF_CURVE)
         ),
-        case!(
+        refusal!(
             "rlpx/auth/point-order-2",
             Must,
             ECIES,
@@ -40,7 +40,7 @@ pub(super) fn cases() -> Vec<Case> {
             |visit| bad_point(visit, &ORDER_2),
             deadline: LIST
         ),
-        case!(
+        refusal!(
             "rlpx/auth/point-order-3",
             Must,
             ECIES,
@@ -49,7 +49,7 @@ pub(super) fn cases() -> Vec<Case> {
             "gives no answer; an ack would tell of the node's key modulo 3",
             |visit| bad_point(visit, &ORDER_3)
         ),
-        case!(
+        refusal!(
             "rlpx/auth/point-order-6",
             Must,
             ECIES,
@@ -59,7 +59,7 @@ pub(super) fn cases() -> Vec<Case> {
             |visit| bad_point(visit, &ORDER_6),
             deadline: LIST
         ),
-        case!(
+        refusal!(
             "rlpx/auth/point-on-twist",
             Must,
             ECIES,
@@ -68,7 +68,7 @@ pub(super) fn cases() -> Vec<Case> {
             "gives no answer",
             |visit| bad_point(visit, &TWIST)
         ),
-        case!(
+        refusal!(
             "rlpx/auth/point-above-p",
             Should,
             ECIES,
@@ -78,7 +78,7 @@ pub(super) fn cases() -> Vec<Case> {
             above_p,
             deadline: LIST
         ),
-        case!(
+        refusal!(
             "rlpx/auth/point-first-byte",
             Should,
             ECIES,
@@ -88,7 +88,7 @@ pub(super) fn cases() -> Vec<Case> {
             first_byte,
             deadline: LIST
         ),
-        case!(
+        refusal!(
             "rlpx/auth/public-key",
             Must,
             HANDSHAKE,
@@ -98,7 +98,7 @@ pub(super) fn cases() -> Vec<Case> {
             public_key,
             deadline: LIST
         ),
-        case!(
+        refusal!(
             "rlpx/auth/public-key-above-p",
             Should,
             HARDENING,

@@ -4,15 +4,15 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::super::handshake::{CLOSED, HARDENING, silent};
+use super::super::handshake::{CLOSED, HARDENING, refusal, silent};
 use super::closed;
-use crate::case::{Case, case};
+use crate::case::Case;
 use crate::outcome::Stop;
 use crate::visit::Visit;
 
 pub(super) fn cases() -> Vec<Case> {
     let cases = [
-        case!(
+        refusal!(
             "rlpx/auth/silent",
             Should,
             HARDENING,
@@ -21,7 +21,7 @@ pub(super) fn cases() -> Vec<Case> {
             "closes the connection without a byte, 5 s after the dial or a little later",
             silence
         ),
-        case!(
+        refusal!(
             "rlpx/auth/half",
             Should,
             HARDENING,
@@ -30,7 +30,7 @@ pub(super) fn cases() -> Vec<Case> {
             "closes the connection without a byte, 5 s after the dial or a little later",
             half
         ),
-        case!(
+        refusal!(
             "rlpx/auth/byte-each-second",
             Should,
             HARDENING,
@@ -39,7 +39,7 @@ pub(super) fn cases() -> Vec<Case> {
             "closes the connection without a byte, 5 s after the dial or a little later",
             byte_each_second
         ),
-        case!(
+        refusal!(
             "rlpx/auth/end-within",
             Should,
             HARDENING,
