@@ -13,7 +13,7 @@ const LONG: Duration = Duration::from_secs(30);
 /// How many of the messages that were sent have to be promised, in percent.
 const PROMISED: u64 = 5;
 
-/// In shorter runs a busy machine may see no flood to its end, and nobody leave.
+/// In shorter runs a busy machine may get no further than the first messages.
 const BRIEF: Duration = Duration::from_secs(10);
 
 /// What has to happen in a run.
@@ -42,9 +42,9 @@ impl Events {
         let Self { sent, received, promised, echo, kv, delivered, floods, shutdowns } = *self;
         let events = [
             (received, Duration::ZERO, "no message was received"),
-            (echo, Duration::ZERO, "echo answered nothing"),
-            (kv, Duration::ZERO, "kv answered nothing"),
-            (delivered, Duration::ZERO, "gossip delivered nothing"),
+            (echo, BRIEF, "echo answered nothing"),
+            (kv, BRIEF, "kv answered nothing"),
+            (delivered, BRIEF, "gossip delivered nothing"),
             (floods, BRIEF, "no flood was ended"),
             (shutdowns, BRIEF, "no peer was shut down under load"),
         ];
@@ -84,7 +84,7 @@ mod tests {
     fn of_a_brief_run_less_is_demanded() {
         let brief = BRIEF - Duration::from_millis(1);
         assert_eq!(Events { promised: 0, floods: 0, shutdowns: 0, ..ENOUGH }.lacks(brief), Vec::<String>::new());
-        assert_eq!(NOTHING.lacks(brief).len(), 4, "messages and requests are there from the first second");
+        assert_eq!(NOTHING.lacks(brief), ["no message was received"]);
         assert_eq!(Events { promised: 0, ..ENOUGH }.lacks(LONG - brief), Vec::<String>::new());
     }
 }
