@@ -221,9 +221,10 @@ async fn a_full_disk_below_stdout_ends_the_suite_and_the_file_is_written() {
     let enode = mortal(3, std::mem::forget).await;
     let args = ["conformance", &enode, "--junit", file.to_str().unwrap()];
     let mut child = command(&[&args[..], &TWO].concat());
-    child.stdout(std::fs::File::create("/dev/full").unwrap());
+    child.stdout(std::fs::File::create("/dev/full").unwrap()).stderr(std::process::Stdio::piped());
     let start = Instant::now();
-    let finished = Finished::from(timeout(PATIENCE, child.output()).await.expect("it ends").unwrap());
+    let output = child.spawn().unwrap().wait_with_output();
+    let finished = Finished::from(timeout(PATIENCE, output).await.expect("it ends").unwrap());
     finished.fails_with(1, &["cannot write to standard output"]);
     let xml = std::fs::read_to_string(&file).expect("it is written");
     assert!(xml.contains(r#"tests="2" skipped="0" failures="0" errors="1""#), "after {:?}: {xml}", start.elapsed());

@@ -9,7 +9,6 @@ use std::time::Duration;
 use super::handshake::{EIP_8, HANDSHAKE, HARDENING, LIMIT, pieces, works};
 use super::steps::{goes_on, their_hello};
 use crate::case::{Case, Role, case};
-use crate::incoming::Incoming;
 use crate::model::handshake::{OVERHEAD, Rest};
 use crate::node;
 use crate::outcome::Stop;

@@ -9,7 +9,6 @@ use super::steps::{
 };
 use crate::case::{Case, case};
 use crate::hello::RawHello;
-use crate::incoming::Incoming;
 use crate::model::frames::{HEADER, MAC};
 use crate::outcome::Stop;
 use crate::script::Script;

@@ -9,7 +9,6 @@ use super::handshake::works;
 use super::steps::their_hello;
 use crate::case::{Case, Role, case};
 use crate::ending::Closed;
-use crate::incoming::Incoming;
 use crate::model::handshake::{Ack, Auth, Rest, open};
 use crate::model::vectors::{ACK_2, ACK_3, AUTH_2, AUTH_3, HELLO, bytes, initiator, recipient};
 use crate::node;
