@@ -168,7 +168,7 @@ fn blocking(burst: usize, blocked: &Arc<AtomicUsize>) -> Protocol {
                         channel.try_send(1, noise(1, 200))?;
                     }
                     blocked.fetch_add(1, Ordering::SeqCst);
-                    std::thread::sleep(DISTURBANCE);
+                    std::thread::sleep(3 * DISTURBANCE);
                     blocked.fetch_add(1, Ordering::SeqCst);
                 }
             }
