@@ -6,7 +6,7 @@
 mod support;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use capmux::testing::{self, expect_message, manual};
@@ -156,25 +156,42 @@ async fn a_handler_that_panics_or_returns_disturbs_nobody() {
     }
 }
 
-/// A protocol whose handler blocks its thread for each message that says so, after it has sent so many messages.
-fn blocking(burst: usize, blocked: &Arc<AtomicUsize>) -> Protocol {
-    let blocked = blocked.clone();
-    Protocol::from_fn("bad", 1, 2, move |_peer, mut channel| {
-        let blocked = blocked.clone();
-        async move {
-            while let Some(message) = channel.recv().await {
-                if message.payload == "block" {
-                    for _ in 0..burst {
-                        channel.try_send(1, noise(1, 200))?;
-                    }
-                    blocked.fetch_add(1, Ordering::SeqCst);
-                    std::thread::sleep(3 * DISTURBANCE);
-                    blocked.fetch_add(1, Ordering::SeqCst);
+/// A handler that blocks its thread, from its first message on and until this is dropped.
+struct Block {
+    begun: Arc<AtomicBool>,
+    _release: std::sync::mpsc::Sender<()>,
+}
+
+impl Block {
+    /// The handler's protocol; it sends so many messages before it blocks.
+    fn after(burst: usize) -> (Self, Protocol) {
+        let (release, released) = std::sync::mpsc::channel();
+        let (begun, released) = (Arc::new(AtomicBool::new(false)), Arc::new(std::sync::Mutex::new(released)));
+        let block = Self { begun: begun.clone(), _release: release };
+        let protocol = Protocol::from_fn("bad", 1, 2, move |_peer, mut channel| {
+            let (begun, released) = (begun.clone(), released.clone());
+            async move {
+                channel.recv().await;
+                for _ in 0..burst {
+                    channel.try_send(1, noise(1, 200))?;
                 }
+                begun.store(true, Ordering::SeqCst);
+                let _dropped = released.lock().expect("nobody panics with it").recv();
+                Ok(())
             }
-            Ok(())
-        }
-    })
+        });
+        (block, protocol)
+    }
+
+    /// Waits until the handler blocks its thread.
+    async fn begun(&self) {
+        soon(async {
+            while !self.begun.load(Ordering::SeqCst) {
+                sleep(Duration::from_millis(1)).await;
+            }
+        })
+        .await;
+    }
 }
 
 /// A thread that gives the runtime something to do each millisecond, as any server has that is not idle.
@@ -203,28 +220,16 @@ impl Drop for Pulse {
     }
 }
 
-/// Waits until the handler has come to this point.
-async fn reached(blocked: &AtomicUsize, point: usize) {
-    soon(async {
-        while blocked.load(Ordering::SeqCst) < point {
-            sleep(Duration::from_millis(1)).await;
-        }
-    })
-    .await;
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_handler_that_blocks_its_thread_disturbs_no_other_peer() {
     let _alone = ALONE.lock().await;
     let _pulse = Pulse::start();
     for burst in [0, 50] {
-        let blocked = Arc::default();
-        let (_server, mut honest, beside) = scene(blocking(burst, &blocked)).await;
+        let (block, bad) = Block::after(burst);
+        let (_server, mut honest, beside) = scene(bad).await;
         beside.bad().send(0, "block").await.unwrap();
-        reached(&blocked, 1).await;
-        let (median, longest) = honest.measure(DISTURBANCE / 2).await;
-        assert!(longest < BOUND, "other peers: {median:?} at the median, {longest:?} at the most");
-        assert_eq!(blocked.load(Ordering::SeqCst), 1, "it blocked all the while");
+        block.begun().await;
+        honest.assert_undisturbed("other peers, while it blocks").await;
     }
 }
 
@@ -233,13 +238,11 @@ async fn a_handler_that_blocks_its_thread_disturbs_no_other_protocol_of_its_peer
     let _alone = ALONE.lock().await;
     let _pulse = Pulse::start();
     for burst in [0, 50] {
-        let blocked = Arc::default();
-        let (_server, _, mut beside) = scene(blocking(burst, &blocked)).await;
+        let (block, bad) = Block::after(burst);
+        let (_server, _, mut beside) = scene(bad).await;
         beside.bad().send(0, "block").await.unwrap();
-        reached(&blocked, 1).await;
-        let (median, longest) = beside.measure(DISTURBANCE / 2).await;
-        assert!(longest < BOUND, "after {burst} messages: {median:?} at the median, {longest:?} at the most");
-        assert_eq!(blocked.load(Ordering::SeqCst), 1, "it blocked all the while");
+        block.begun().await;
+        beside.assert_undisturbed("the other protocol of its peer, while it blocks").await;
     }
 }
 
