@@ -242,6 +242,9 @@ async fn a_handler_that_blocks_its_thread_disturbs_no_other_protocol_of_its_peer
         let (_server, _, mut beside) = scene(bad).await;
         beside.bad().send(0, "block").await.unwrap();
         block.begun().await;
+        for _ in 0..burst {
+            expect_message(beside.bad.as_mut().expect("it speaks the other protocol"), 1).await;
+        }
         beside.assert_undisturbed("the other protocol of its peer, while it blocks").await;
     }
 }

@@ -134,6 +134,7 @@ impl Driver {
 
     /// Waits for the first thing that ends the session.
     async fn until_end(&mut self, report: Report<'_>) -> PeerError {
+        let outbox = &self.queues.outbox;
         tokio::select! {
             biased;
             reason = self.peer.disconnect_requested() => PeerError::Requested(reason),
@@ -147,6 +148,7 @@ impl Driver {
             },
             () = self.account.evicted() => PeerError::MemoryExhausted,
             Some(ended) = self.reading.join_next() => ended.unwrap_or(PeerError::Internal),
+            never = outbox.watch_writer() => match never {},
         }
     }
 

@@ -5,12 +5,12 @@
 
 mod lent;
 mod queue;
+mod stand_in;
 mod state;
 
 use std::fmt;
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
-use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -18,7 +18,6 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::drr::RoundRobin;
-use super::ending::PeerError;
 use super::send::SendError;
 use super::wire::{Wire, Written};
 use crate::p2p::{BaseMessage, DisconnectReason};
@@ -37,9 +36,6 @@ const LONE_BYTES: usize = 16 * 1024;
 
 /// A message that follows a write this soon belongs to a burst, and is queued so that the burst leaves together.
 const BURST: Duration = Duration::from_micros(4);
-
-/// When the writer has been woken for so long and has not come, its thread is busy with something else.
-const LATE: Duration = Duration::from_millis(1);
 
 /// A message that was not taken on.
 #[derive(Debug)]
@@ -66,6 +62,8 @@ pub(crate) struct Outbox {
     state: Mutex<State>,
     /// For the writer.
     wake: Notify,
+    /// For who stands in for it.
+    watch: Notify,
     /// Messages that are in the socket, those of the base protocol aside.
     written: AtomicU64,
     closed: CancellationToken,
@@ -104,12 +102,14 @@ impl Outbox {
             is_over: false,
             last_write: None,
             woken: None,
+            is_watched: false,
         };
         Self {
             lanes: limits.iter().map(lane).collect(),
             chunk,
             state: Mutex::new(state),
             wake: Notify::new(),
+            watch: Notify::new(),
             written: AtomicU64::new(0),
             closed: CancellationToken::new(),
         }
@@ -213,48 +213,6 @@ impl Outbox {
         state.queued += 1;
         self.stir(state);
         Ok(())
-    }
-
-    /// Sees to it that somebody writes.
-    fn stir(&self, mut state: MutexGuard<'_, State>) {
-        let Some(wire) = &state.wire else { return }; // Whoever has it looks before it is given back.
-        let now = now();
-        match state.woken {
-            None => {
-                state.woken = Some(now);
-                drop(state);
-                self.wake.notify_one();
-            }
-            // The thread that is to run the writer may be held up by a handler.
-            Some(woken)
-                if now - woken >= LATE && !wire.is_shaped() && wire.failed.is_none() && state.close.is_none() =>
-            {
-                let Some(mut wire) = state.wire.take() else { return };
-                if wire.is_idle() {
-                    self.take(&mut state, &mut wire);
-                }
-                drop(state);
-                self.write_now(wire, Wire::seal_work);
-            }
-            Some(_) => {}
-        }
-    }
-
-    /// Seals, writes what can be written at once, and gives the wire back.
-    fn write_now(&self, wire: Box<Wire>, seal: impl FnOnce(&mut Wire) -> Result<(), PeerError>) {
-        let mut lent = Lent::new(self, wire);
-        let wire = lent.wire();
-        let outcome = seal(wire).and_then(|()| {
-            let mut context = Context::from_waker(Waker::noop());
-            match wire.poll_write(&mut context, usize::MAX) {
-                Poll::Ready(written) => written.map_err(PeerError::Io),
-                Poll::Pending => Ok(Written::default()),
-            }
-        });
-        match outcome {
-            Ok(written) => self.note(&written),
-            Err(error) => wire.failed = Some(error),
-        }
     }
 
     /// Notes what a write has brought.

@@ -60,12 +60,9 @@ impl Drop for Lent<'_> {
             return;
         }
         state.wire = Some(wire);
-        let now = now();
-        state.last_write = Some(now);
+        state.last_write = Some(now());
         if (!is_done || state.has_work()) && state.woken.is_none() {
-            state.woken = Some(now);
-            drop(state);
-            self.outbox.wake.notify_one();
+            self.outbox.wake_writer(state);
         }
     }
 }

@@ -29,6 +29,8 @@ pub(super) struct State {
     pub(super) last_write: Option<Instant>,
     /// When the writer was woken, until it comes.
     pub(super) woken: Option<Instant>,
+    /// Somebody looks now and then whether the writer has come.
+    pub(super) is_watched: bool,
 }
 
 impl State {
