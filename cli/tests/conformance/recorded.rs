@@ -41,7 +41,7 @@ async fn run(suite: Suite, key: &str) -> Vec<Came> {
         args.extend(names.iter().flat_map(|name| ["--only", name]));
     }
     // What is run once more is run alone.
-    args.extend(["--jobs", if names.len() < cases().len() { "1" } else { "6" }]);
+    args.extend(["--jobs", if names.len() < cases().len() { "1" } else { "16" }]);
     let output = timeout(WHOLE, command(&args).output()).await.expect("it ends").expect("it can be run");
     #[derive(Deserialize)]
     struct Document {

@@ -4,22 +4,31 @@ use std::sync::Arc;
 
 use capmux::testing::node;
 use capmux::{NodeKey, Protocol, Server, ServerBuilder};
-use capmux_conformance::{Case, CaseResult, Dial, Level, Outcome, Report, Suite};
+use capmux_conformance::{Case, CaseResult, Dial, Outcome, Report, Role, Suite};
 
 /// The static keys of EIP-8.
 const STATIC_A: &str = "49a7b37aa6f6645917e7b807e9d1c00d4fa71f18343b0d4122a4d2df64dd6fee";
 const STATIC_B: &str = "b71c71a67e1177ad4e901695e1b4b9ee17ae16c6668d313eac2f96dbcda3f291";
 
+/// The whole suite runs against `capmux node`, in the tests of the command.
 #[tokio::test]
-async fn a_server_passes_all_of_must_and_should() {
-    let report = run(node(), |_| true).await;
-    // The literal vectors need its key to be that of EIP-8.
-    let bad = |result: &&CaseResult| {
-        let is_literal = result.case.name.starts_with("rlpx/vectors/literal-");
-        result.outcome != if is_literal { Outcome::Skipped } else { Outcome::Passed }
+async fn a_server_passes_every_case_in_which_it_dials() {
+    let report = run(node(), |case| case.role == Role::Listens).await;
+    let mut bad = failed(&report);
+    if !bad.is_empty() {
+        // The machine may have been too busy.
+        bad = failed(&run(node(), |case| bad.contains(&case.name)).await);
+    }
+    assert!(bad.is_empty() && !report.results().is_empty(), "{bad:?} of {:#?}", report.results());
+}
+
+/// The cases that did not pass. Those with literal vectors need the server's key to be that of EIP-8.
+fn failed(report: &Report) -> Vec<&'static str> {
+    let literal = |result: &&CaseResult| {
+        result.outcome == Outcome::Skipped && result.case.name.starts_with("rlpx/vectors/literal-")
     };
-    let bad: Vec<_> = report.results().iter().filter(bad).collect();
-    assert!(report.is_passed(Level::Should) && bad.is_empty(), "{bad:#?}");
+    let results = report.results().iter().filter(|result| result.outcome != Outcome::Passed && !literal(result));
+    results.map(|result| result.case.name).collect()
 }
 
 #[tokio::test]

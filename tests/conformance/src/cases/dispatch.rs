@@ -21,10 +21,6 @@ const MESSAGES: &str = "rlpx.md, Message Encoding";
 /// What is sent at once in a flood, in bytes before compression.
 const PIECE: usize = 64 * 1024;
 
-/// How much is sent that the node should not take, in MiB. The buffers of both systems hold some of it: a few MiB in each
-/// direction, for they grow with what is read, and here little is.
-const UNREAD: usize = 32;
-
 pub(super) fn cases() -> Vec<Case> {
     [unknown(), no_ids(), bodies(), flow()].concat()
 }
@@ -191,7 +187,7 @@ fn flow() -> Vec<Case> {
             MULTIPLEXING,
             ["H61"],
             "has echo/1 send back 32 MiB and reads none of it for 45 s",
-            "stops reading or closes the connection, answers other peers' Pings, and has closed the connection by then",
+            "answers other peers' Pings, and has closed the connection by then",
             not_reading,
             deadline: Duration::from_secs(75)
         ),
@@ -238,17 +234,12 @@ async fn not_reading(visit: &Visit) -> Result<(), Stop> {
     claims_echo(visit)?;
     let mut script = session_with(visit, |hello| hello.capabilities = vec![echo()]).await?;
     let until = Instant::now() + Duration::from_secs(45);
-    let mut taken = 0;
-    while taken < UNREAD {
+    // How much of it the node takes tells nothing: the buffers of the systems may hold all of it.
+    for _ in 0..32 {
         let frames = frames(&mut script, 16);
         if !script.send_without_reading("16 messages of 64 KiB", &frames, until).await {
             break;
         }
-        taken += 1;
-    }
-    // A connection that is closed takes nothing.
-    if taken == UNREAD {
-        return Err(Stop::failed(format!("took {UNREAD} MiB and never stopped reading")));
     }
     session(visit).await.map_err(|stop| stop.within("another peer"))?;
     sleep_until(until).await;

@@ -19,6 +19,9 @@ const MARKS: [&str; 2] = ["<!-- begin of the table -->\n", "<!-- end of the tabl
 /// What rewrites the files.
 const COMMAND: &str = "CAPMUX_BLESS=1 cargo test -p capmux -p capmux-cli -p capmux-conformance conformance";
 
+/// How many cases run at once: they wait for most of the time, and what the machine is too busy for is run again.
+const JOBS: usize = 16;
+
 /// The secret keys B and A of EIP-8. With them a node can be told the vectors, which else are skipped.
 const KEYS: [&str; 2] = [
     "b71c71a67e1177ad4e901695e1b4b9ee17ae16c6668d313eac2f96dbcda3f291",
@@ -34,7 +37,7 @@ const KEYS: [&str; 2] = [
 /// # Errors
 /// All differences, and the command that rewrites the files.
 pub async fn check(file: &str, node: &str, run: impl AsyncFn(Suite, &str) -> Vec<Came>) -> Result<(), String> {
-    let mut came = with_both_keys(Suite::new(), &run).await;
+    let mut came = with_both_keys(Suite::new().jobs(JOBS), &run).await;
     let recorded = read(file).unwrap_or_else(|_| Recorded::new(node));
     let differing = recorded.differences(&came).into_iter().filter(|difference| difference.recorded.is_some());
     let differing: Vec<_> = differing.map(|difference| difference.case).collect();
