@@ -159,13 +159,13 @@ async fn a_handler_that_panics_or_returns_disturbs_nobody() {
 /// A handler that blocks its thread, from its first message on and until this is dropped.
 struct Block {
     begun: Arc<AtomicBool>,
-    _release: std::sync::mpsc::Sender<()>,
+    _release: std::sync::mpsc::SyncSender<()>,
 }
 
 impl Block {
     /// The handler's protocol; it sends so many messages before it blocks.
     fn after(burst: usize) -> (Self, Protocol) {
-        let (release, released) = std::sync::mpsc::channel();
+        let (release, released) = std::sync::mpsc::sync_channel(0);
         let (begun, released) = (Arc::new(AtomicBool::new(false)), Arc::new(std::sync::Mutex::new(released)));
         let block = Self { begun: begun.clone(), _release: release };
         let protocol = Protocol::from_fn("bad", 1, 2, move |_peer, mut channel| {
