@@ -45,7 +45,7 @@ pub async fn check(file: &str, node: &str, run: impl AsyncFn(Suite, &str) -> Vec
         let again = Suite::new().retain(|case| differing.iter().any(|name| name == case.name)).jobs(1);
         replace(&mut came, &with_both_keys(again, &run).await);
     }
-    if env::var_os("CAPMUX_BLESS").is_some_and(|value| value == "1") {
+    if is_blessing() {
         return bless(file, Recorded { node: node.to_owned(), ..recorded }, &came);
     }
     let mut wrong: Vec<_> = recorded.differences(&came).iter().map(ToString::to_string).collect();
@@ -57,6 +57,11 @@ pub async fn check(file: &str, node: &str, run: impl AsyncFn(Suite, &str) -> Vec
     }
     let path = path(file);
     Err(format!("{} is not what {node} does:\n{}\nto accept that: {COMMAND}", path.display(), wrong.join("\n")))
+}
+
+/// Whether the files are to be rewritten.
+fn is_blessing() -> bool {
+    env::var_os("CAPMUX_BLESS").is_some_and(|value| value == "1")
 }
 
 /// Runs cases with one key, and those that were skipped with the other.
@@ -73,8 +78,10 @@ async fn with_both_keys(suite: Suite, run: &impl AsyncFn(Suite, &str) -> Vec<Cam
 }
 
 /// Runs all cases, though some end the node: those that are left are run against a new one, as long as there are fewer
-/// each time. The cases after which a node was gone are then run alone, each against one of its own, as another case may
-/// have ended it.
+/// each time.
+///
+/// Another case may have ended it than the one that noticed. Where there is a record, that is a difference, and is run
+/// again; before a record is written, each case after which a node was gone is run alone, against one of its own.
 async fn to_the_end(suite: Suite, key: &str, run: &impl AsyncFn(Suite, &str) -> Vec<Came>) -> Vec<Came> {
     let mut came = run(suite.clone(), key).await;
     let mut left = usize::MAX;
@@ -86,7 +93,7 @@ async fn to_the_end(suite: Suite, key: &str, run: &impl AsyncFn(Suite, &str) -> 
         left = names.len();
         replace(&mut came, &run(suite.clone().retain(|case| names.iter().any(|name| name == case.name)), key).await);
     }
-    for name in names(&came, |came| came.seen.contains(GONE)) {
+    for name in names(&came, |came| is_blessing() && came.seen.contains(GONE)) {
         replace(&mut came, &run(suite.clone().retain(|case| case.name == name), key).await);
     }
     came
@@ -120,7 +127,7 @@ pub fn read(file: &str) -> Result<Recorded, String> {
 /// # Errors
 /// What cannot be read.
 pub fn document() -> Result<[String; 2], String> {
-    if env::var_os("CAPMUX_BLESS").is_some_and(|value| value == "1") {
+    if is_blessing() {
         rewrite()?;
     }
     let is = fs::read_to_string(docs()).map_err(failed)?;
