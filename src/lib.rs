@@ -76,9 +76,10 @@
 //!   and what has worked is not displaced by it. What has changed since a book was last saved is lost in a crash.
 //! - That a ban keeps out who has many keys and addresses: it is on a node id or a network.
 //! - That a handler which blocks its thread is interrupted: tokio cancels at an `await` only. Others go on where the
-//!   runtime has a thread left for them, and what was sent before is written within some 10 ms, byte rates aside. But
-//!   tokio keeps any other task that the handler woke last for the thread that is then blocked, and may have no thread
-//!   left that watches the sockets. Use `tokio::task::block_in_place` or `spawn_blocking`.
+//!   runtime has a thread left for them, and what the session has sent is written some 10 ms later, where no byte rates
+//!   are set. But tokio keeps the task that it woke last, if that is another one, for the thread that is then blocked,
+//!   and may have no thread left that watches the sockets and the timers. Use `tokio::task::block_in_place` or
+//!   `spawn_blocking`.
 
 #[cfg(feature = "net")]
 pub mod book;

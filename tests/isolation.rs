@@ -171,9 +171,11 @@ impl Block {
         let protocol = Protocol::from_fn("bad", 1, 2, move |_peer, mut channel| {
             let (begun, released) = (begun.clone(), released.clone());
             async move {
-                channel.recv().await;
+                if channel.recv().await.is_none() {
+                    return Ok(());
+                }
                 for _ in 0..burst {
-                    channel.try_send(1, noise(1, 200))?;
+                    channel.try_send(1, noise(1, 2000))?;
                 }
                 begun.store(true, Ordering::SeqCst);
                 let _dropped = released.lock().expect("nobody panics with it").recv();

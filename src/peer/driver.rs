@@ -1,5 +1,6 @@
 //! Supervision of one peer: its reader, writer and handlers are started here, and joined here before it is gone.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -59,6 +60,7 @@ pub(crate) struct Driver {
     account: Arc<Account>,
     queues: Open,
     writer: JoinSet<Result<(), PeerError>>,
+    watch: JoinSet<Infallible>,
     handlers: Handlers,
     shutdown: CancellationToken,
     abort: CancellationToken,
@@ -85,6 +87,9 @@ impl Driver {
         let mut writer = JoinSet::new();
         let timeouts = config.timeouts;
         writer.spawn(Writer { outbox: outbox.clone(), stall_timeout: timeouts.write_stall }.run());
+        let mut watch = JoinSet::new();
+        let watched = outbox.clone();
+        watch.spawn(async move { watched.watch_writer().await });
         // What came along with the Hello has been read.
         peer.traffic.bytes_received(connection.reader.buffered());
         let reader = Arc::new(Mutex::new(Reader {
@@ -116,6 +121,7 @@ impl Driver {
             account,
             queues: Open { outbox, inboxes, peer },
             writer,
+            watch,
             handlers,
             shutdown: config.shutdown.clone(),
             abort: config.abort.clone(),
@@ -134,7 +140,6 @@ impl Driver {
 
     /// Waits for the first thing that ends the session.
     async fn until_end(&mut self, report: Report<'_>) -> PeerError {
-        let outbox = &self.queues.outbox;
         tokio::select! {
             biased;
             reason = self.peer.disconnect_requested() => PeerError::Requested(reason),
@@ -148,7 +153,6 @@ impl Driver {
             },
             () = self.account.evicted() => PeerError::MemoryExhausted,
             Some(ended) = self.reading.join_next() => ended.unwrap_or(PeerError::Internal),
-            never = outbox.watch_writer() => match never {},
         }
     }
 
@@ -161,7 +165,7 @@ impl Driver {
 
     /// Says goodbye if that makes sense, closes the connection, and joins every task.
     async fn finish(self, ending: &Ending, report: Report<'_>) {
-        let Self { reader, mut reading, queues, writer, handlers, .. } = self;
+        let Self { reader, mut reading, queues, writer, mut watch, handlers, .. } = self;
         reading.shutdown().await;
         // Handlers see the end of their messages.
         queues.inboxes.iter().for_each(|inbox| inbox.close());
@@ -172,6 +176,7 @@ impl Driver {
         let goodbye = say_goodbye(&mut reader.frames, writer, &queues.outbox, reason, ending.error().drains());
         let deadline = Instant::now() + if is_abort { Duration::ZERO } else { FAREWELL };
         tokio::join!(goodbye, handlers.join(deadline, report));
+        watch.shutdown().await;
     }
 }
 

@@ -239,10 +239,11 @@ impl Outbox {
             && let Some(wire) = state.lend_idle()
         {
             drop(state);
-            return self.write_now(wire, |wire| {
+            self.write_now(wire, |wire| {
                 wire.seal_base(message);
                 Ok(())
             });
+            return;
         }
         queue(&mut state);
         self.stir(state);

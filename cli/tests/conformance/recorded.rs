@@ -40,8 +40,8 @@ async fn run(suite: Suite, key: &str) -> Vec<Came> {
     if names.len() < cases().len() {
         args.extend(names.iter().flat_map(|name| ["--only", name]));
     }
-    // What is run once more is run alone.
-    args.extend(["--jobs", if names.len() < cases().len() { "1" } else { "16" }]);
+    let jobs = suite.at_once().to_string();
+    args.extend(["--jobs", &jobs]);
     let output = timeout(WHOLE, command(&args).output()).await.expect("it ends").expect("it can be run");
     #[derive(Deserialize)]
     struct Document {

@@ -151,6 +151,44 @@ fn a_pong_is_written_whoever_else_writes() {
     });
 }
 
+#[test]
+fn what_is_taken_on_is_written_though_the_writer_never_comes() {
+    explore(300, || {
+        block_on(async {
+            let mut ends = Ends::new(&NodeKey::random(), None, None);
+            begin(Timers::AnyMoment);
+            let outbox = ends.outbox.clone();
+            let watch = spawn(async move { outbox.watch_writer().await });
+            let send = |(lane, sender): (usize, &ChannelSender)| spawn(insist(lane as u8, sender.clone()));
+            let tasks: Vec<_> = ends.senders.iter().enumerate().map(send).collect();
+            for task in tasks {
+                task.await.expect("it sends all");
+            }
+            while ends.outbox.unsent() > 0 {
+                shuttle::future::yield_now().await;
+            }
+            watch.abort();
+            assert!(watch.await.is_err(), "it watches for ever");
+            rest();
+            for (lane, come) in ends.arrived().messages.iter().enumerate() {
+                let numbers: Vec<_> = come.iter().map(|message| (usize::from(message[0]), message[1])).collect();
+                let all: Vec<_> = (0..MESSAGES).map(|number| (lane, number)).collect();
+                assert_eq!(numbers, all, "R14: each once, in order");
+            }
+        });
+    });
+}
+
+/// Sends messages without waiting, each as often as it is refused.
+async fn insist(name: u8, sender: ChannelSender) {
+    for number in 0..MESSAGES {
+        while let Err(error) = sender.try_send(0, vec![name, number]) {
+            assert_eq!(error, SendError::Full, "R15: it is open");
+            shuttle::future::yield_now().await;
+        }
+    }
+}
+
 /// How a connection ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum End {

@@ -29,7 +29,7 @@ pub(super) struct State {
     pub(super) last_write: Option<Instant>,
     /// When the writer was woken, until it comes.
     pub(super) woken: Option<Instant>,
-    /// Somebody looks now and then whether the writer has come.
+    /// The watch was told that the writer is woken, and has not yet seen it come.
     pub(super) is_watched: bool,
 }
 

@@ -78,6 +78,11 @@ impl Suite {
         self
     }
 
+    /// How many cases will run at once.
+    pub fn at_once(&self) -> usize {
+        self.jobs
+    }
+
     /// Runs the cases in which the node dials, too, which are skipped otherwise: the suite listens on this address, and
     /// the node comes to dial it in this way. Port 0 is a free one. An unspecified address is told to the node as the
     /// one by which this machine reaches it.

@@ -241,7 +241,8 @@ async fn not_reading(visit: &Visit) -> Result<(), Stop> {
             break;
         }
     }
-    session(visit).await.map_err(|stop| stop.within("another peer"))?;
+    let other = session(visit).await;
+    other.map_err(|stop| Stop::failed(format!("meanwhile another peer: {stop}")))?;
     sleep_until(until).await;
     // What has come until then is read now; behind it is the end.
     script.set_answering(false);
